@@ -1,0 +1,87 @@
+import { strict as assert } from 'node:assert'
+
+/** What an instance can be, and what it can become. An impossible transition is a bug and throws. */
+const next = {
+  starting: ['ready', 'unready', 'crashed', 'stopped'],
+  ready: ['unready', 'draining', 'crashed'],
+  unready: ['ready', 'draining', 'crashed'],
+  crashed: ['starting', 'stopped'],
+  draining: ['stopped'],
+  stopped: [],
+} as const satisfies Record<string, readonly string[]>
+
+export type InstanceState = keyof typeof next
+export const instanceStates = Object.keys(next) as readonly InstanceState[]
+
+/** Where an instance listens: TCP, or a Unix socket when `socketPath` is set. */
+export type Endpoint = {
+  /** Scheme, host and port, such as `http://127.0.0.1:8000`. */
+  origin: string
+  /** What stands before `/chat/completions`, such as `/v1`. */
+  basePath: string
+  socketPath: string | null
+  /** The bearer token sent upstream; null for none. Never logged. */
+  apiKey: string | null
+}
+
+export type InstanceSpec = {
+  /** Unique in the fleet, such as `tiny-0`; stays the same over restarts. */
+  id: string
+  kind: 'local' | 'remote'
+  endpoint: Endpoint
+  /** Share of the traffic beside its peers, for the policies that look at it; 1 is the usual. */
+  weight: number
+  inFlightMax: number
+  /** Public model name -> the name this instance knows it by. */
+  models: ReadonlyMap<string, string>
+}
+
+/** Time to the first byte, as a peak-sensitive moving average; see `latency.ts`. */
+export type LatencyEstimate = { estimateMs: number; updatedAtMs: number }
+
+/** One model instance as the router sees it: its contract, its state and its live counts. */
+export class Instance {
+  readonly id: string
+  readonly kind: 'local' | 'remote'
+  spec: InstanceSpec
+  inFlight = 0
+  failuresConsecutive = 0
+  ejections = 0
+  /** Until then (monotonic ms) the instance gets no traffic: it failed too often. */
+  ejectedUntilMs = 0
+  /** Until then (monotonic ms) the instance gets no traffic: it said that it is busy. */
+  busyUntilMs = 0
+  readonly latency: LatencyEstimate = { estimateMs: 0, updatedAtMs: 0 }
+  #state: InstanceState = 'starting'
+
+  constructor(spec: InstanceSpec) {
+    this.id = spec.id
+    this.kind = spec.kind
+    this.spec = spec
+  }
+
+  get weight(): number {
+    return this.spec.weight
+  }
+
+  get state(): InstanceState {
+    return this.#state
+  }
+
+  /** Use `Registry.move`, which also tells the watchers. */
+  become(state: InstanceState): void {
+    const allowed: readonly InstanceState[] = next[this.#state]
+    assert(allowed.includes(state), `instance ${this.id}: ${this.#state} -> ${state} is not a transition`)
+    this.#state = state
+  }
+
+  /** `available = ready && !ejected && !busy && inFlight < limit` */
+  isAvailable(nowMs: number): boolean {
+    return (
+      this.#state === 'ready' &&
+      this.inFlight < this.spec.inFlightMax &&
+      nowMs >= this.ejectedUntilMs &&
+      nowMs >= this.busyUntilMs
+    )
+  }
+}
