@@ -2,6 +2,7 @@ import type { LatencyEstimate } from '../../fleet/instance.ts'
 
 /** What a policy may look at in an instance. `Instance` satisfies it; so does a plain object in a simulation. */
 export type Candidate = {
+  /** Stays the same over restarts: what a policy remembers of an instance, it remembers under its id. */
   readonly id: string
   /** Relative share, greater than 0. */
   readonly weight: number
@@ -13,7 +14,10 @@ export type Candidate = {
 export type PolicyCall = {
   /** What keeps a conversation together (a header or the `user` field); null when the caller gave none. */
   readonly sessionKey: string | null
-  /** Chained hashes of the prompt's blocks: entry i stands for the prompt up to the end of block i. */
+  /**
+   * Chained hashes of the prompt's blocks: entry i stands for the prompt up to the end of block i. Asked for by
+   * `prefix` alone, and again at each failover, so the call computes them late and once; see `prefix-blocks.ts`.
+   */
   prefixBlocks(): readonly number[]
 }
 
