@@ -1,0 +1,160 @@
+import type { Draft } from './normalise.ts'
+import type { Path } from './problem.ts'
+import { suggest } from './suggest.ts'
+import type { Finding } from './validate.ts'
+
+/** What must hold between knobs that are each fine alone. Pure: the same draft and environment, the same findings. */
+
+const wrong = (path: Path, what: string, shown: string | null = null): Finding => ({
+  path,
+  at: 'value',
+  shown,
+  what,
+})
+const wrongKey = (path: Path, what: string): Finding => ({ path, at: 'key', shown: null, what })
+const quote = (text: string) => JSON.stringify(text)
+
+/** `"tiny" or "llama"`; long lists are cut, for the message must stay a line. */
+function listNames(names: readonly string[]): string {
+  const shown = names.slice(0, 8).map(quote).join(', ')
+  return names.length > 8 ? `${shown}, …` : shown
+}
+
+function repeated(names: readonly string[]): { at: number; first: number; name: string }[] {
+  return names.flatMap((name, at) => {
+    const first = names.indexOf(name)
+    return first < at ? [{ at, first, name }] : []
+  })
+}
+
+function checkNames({ models, upstreams }: Draft): Finding[] {
+  const modelNames = repeated(models.map(({ name }) => name)).map(({ at, first, name }) =>
+    wrong(['models', at, 'name'], `is taken by models[${first}]; raise its instances, or choose another name`, quote(name)),
+  )
+  const upstreamNames = repeated(upstreams.map(({ name }) => name)).map(({ at, first, name }) =>
+    wrong(['upstreams', at, 'name'], `is taken by upstreams[${first}]; choose another name`, quote(name)),
+  )
+  const local = new Map<string, string>(
+    models.flatMap(({ name, instances }) =>
+      Array.from({ length: instances }, (_, at) => [`${name}-${at}`, name] as const),
+    ),
+  )
+  const shared = upstreams.flatMap(({ name }, at) => {
+    const model = local.get(name)
+    if (model === undefined) return []
+    return [wrong(['upstreams', at, 'name'], `is the name of an instance of the model ${quote(model)}; choose another name`, quote(name))]
+  })
+  return [...modelNames, ...upstreamNames, ...shared]
+} // prettier-ignore
+
+function checkUrl(url: string, path: Path): Finding[] {
+  if (!URL.canParse(url)) return [wrong(path, 'is not a URL; write one such as http://127.0.0.1:8000/v1', '(not shown)')]
+  const { username, password, search, hash } = new URL(url)
+  if (username !== '' || password !== '') {
+    return [wrong(path, 'must not hold a user or a password; put the key into a variable and name it in apiKeyEnv', '(not shown)')]
+  }
+  if (search !== '' || hash !== '') {
+    return [wrong(path, 'must end before any "?" or "#"; a key belongs into a variable that apiKeyEnv names', '(not shown)')]
+  }
+  return []
+} // prettier-ignore
+
+/** A name in capitals is a name; anything else could be the key itself, pasted into the wrong place. */
+const looksLikeName = (text: string) => /^[A-Z_][A-Z0-9_]{0,63}$/.test(text)
+
+function checkUpstreams({ upstreams }: Draft, env: Readonly<Record<string, string | undefined>>): Finding[] {
+  return upstreams.flatMap(({ url, apiKeyEnv }, at) => {
+    const findings = checkUrl(url, ['upstreams', at, 'url'])
+    if (apiKeyEnv !== '' && !env[apiKeyEnv]) {
+      const shown = looksLikeName(apiKeyEnv) ? quote(apiKeyEnv) : '(not shown)'
+      findings.push(wrong(['upstreams', at, 'apiKeyEnv'], 'names a variable that is not set; set it, or leave apiKeyEnv out', shown))
+    }
+    return findings
+  })
+} // prettier-ignore
+
+/** The public names that are known before the first instance answers. */
+export function listModels({ models, upstreams }: Draft): string[] {
+  return [
+    ...new Set([...models.map(({ name }) => name), ...upstreams.flatMap((up) => Object.keys(up.models))]),
+  ]
+}
+
+/** An upstream without a list of models is asked for it at run time, so any name may turn out to be known. */
+const hasOpenUpstream = ({ upstreams }: Draft) => upstreams.some((up) => Object.keys(up.models).length === 0)
+
+function checkRouting(draft: Draft): Finding[] {
+  const { aliases, fallbacks, policies } = draft.routing
+  const models = listModels(draft)
+  const isOpen = hasOpenUpstream(draft)
+
+  const judgeModel = (name: string): string | null => {
+    if (models.includes(name)) return null
+    if (Object.hasOwn(aliases, name)) return `is an alias; name the model itself`
+    if (isOpen) return null
+    const meant = suggest(name, models)
+    return meant === null
+      ? `is not a model; there are ${listNames(models)}`
+      : `is not a model; did you mean ${quote(meant)}?`
+  }
+  const judgeAlias = (alias: string): string | null => {
+    const seen = [alias]
+    let target = aliases[alias]!
+    while (!models.includes(target) && Object.hasOwn(aliases, target)) {
+      if (seen.includes(target)) return `leads in a circle: ${[...seen, target].map(quote).join(' -> ')}`
+      seen.push(target)
+      target = aliases[target]!
+    }
+    if (target !== aliases[alias]) return null
+    return judgeModel(target)
+  }
+
+  const wrongAliases = Object.entries(aliases).flatMap(([alias, target]) => {
+    if (models.includes(alias)) {
+      return [wrongKey(['routing', 'aliases', alias], 'is the name of a model; an alias needs a name of its own')]
+    }
+    const what = judgeAlias(alias)
+    return what === null ? [] : [wrong(['routing', 'aliases', alias], what, quote(target))]
+  })
+  const wrongPolicies = Object.keys(policies).flatMap((model) => {
+    const what = judgeModel(model)
+    return what === null ? [] : [wrongKey(['routing', 'policies', model], what)]
+  })
+  const wrongFallbacks = Object.entries(fallbacks).flatMap(([model, targets]) => {
+    const key = ['routing', 'fallbacks', model]
+    const what = judgeModel(model)
+    return [
+      ...(what === null ? [] : [wrongKey(key, what)]),
+      ...targets.flatMap((target, at) => {
+        const mistake = target === model ? 'is the model itself' : judgeModel(target)
+        return mistake === null ? [] : [wrong([...key, at], mistake, quote(target))]
+      }),
+      ...repeated(targets).map(({ at, name }) => wrong([...key, at], 'is listed twice', quote(name))),
+    ]
+  })
+  return [...wrongAliases, ...wrongPolicies, ...wrongFallbacks]
+} // prettier-ignore
+
+/** The first knob must not be larger than the second. */
+const pairs: readonly [section: 'server' | 'health', small: string, large: string][] = [
+  ['server', 'headersTimeoutMs', 'requestTimeoutMs'],
+  ['health', 'restartDelayMs', 'restartDelayMaxMs'],
+]
+
+function checkPairs(draft: Draft): Finding[] {
+  return pairs.flatMap(([section, small, large]) => {
+    const values = draft[section] as Record<string, number>
+    if (values[small]! <= values[large]!) return []
+    const what = `must not be larger than ${section}.${large}, which is ${values[large]}`
+    return [wrong([section, small], what, String(values[small]))]
+  })
+}
+
+/** Everything that is wrong between the knobs of a draft that its schema allows. */
+export function checkConfig(draft: Draft, env: Readonly<Record<string, string | undefined>>): Finding[] {
+  if (draft.models.length === 0 && draft.upstreams.length === 0) {
+    const what = 'is empty and so is upstreams: nothing would answer; name a model or an upstream'
+    return [wrong(['models'], what)]
+  }
+  return [...checkNames(draft), ...checkUpstreams(draft, env), ...checkRouting(draft), ...checkPairs(draft)]
+}
