@@ -1,0 +1,47 @@
+import { ask, cores, launchOwn } from './processes.ts'
+
+export type LoadOrder = {
+  /** The whole address, such as `http://127.0.0.1:8080/v1/chat/completions`. */
+  url: string
+  headers: Record<string, string>
+  /** Sent in turn. */
+  bodies: readonly string[]
+  requests: number
+  clients: number
+  /** The clients begin spread over this time. */
+  staggerMs?: number
+  /** What each answer must have, beside status 200. */
+  expect: { bytes?: number; events?: number }
+  /** Adds up `usage.completion_tokens` of the answers. */
+  countTokens?: boolean
+}
+
+export type LoadReport = {
+  completed: number
+  failed: number
+  firstFailure: string | null
+  wallMs: number
+  /** Pieces that the answers arrived in, and events in them. */
+  reads: number
+  events: number
+  tokens: number
+  /** Most answers that were under way at once: begun and not yet complete. */
+  openPeak: number
+  firstByteMs: { p50: number; p99: number }
+}
+
+export type Load = { run(order: LoadOrder): Promise<LoadReport> }
+
+/** Starts the process that plays the clients. A failed request fails the benchmark: its figures would mean nothing. */
+export async function startLoad(): Promise<Load> {
+  const { program } = await launchOwn({ name: 'load', file: 'load.ts', core: cores.load })
+  return {
+    run: async (order) => {
+      const report = (await ask(program, order)) as LoadReport
+      if (report.failed === 0) return report
+      throw new Error(
+        `${report.failed} of ${order.requests} requests to ${order.url} failed: ${report.firstFailure}`,
+      )
+    },
+  }
+}

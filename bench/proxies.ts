@@ -1,0 +1,76 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import {
+  cores,
+  findFreePort,
+  launch,
+  launchOwn,
+  scratchDir,
+  waitUntilReady,
+  type Running,
+} from './processes.ts'
+
+/** Something that stands between the clients and the model server. */
+export type Proxy = {
+  name: string
+  /** Before `/v1`. */
+  origin: string
+  /** What each request must carry to get through. */
+  headers: Record<string, string>
+  program: Running
+}
+
+export const gatewayName = 'open-autoglm'
+export const bareName = 'bare proxy'
+
+/** The model server that everything here talks to; its origin. */
+export async function startMockUpstream(): Promise<string> {
+  const { port } = await launchOwn({
+    name: 'mock-upstream',
+    file: 'mock-upstream.ts',
+    core: cores.load,
+  })
+  return `http://127.0.0.1:${port}`
+}
+
+export async function startBareProxy(upstream: string): Promise<Proxy> {
+  const { program, port } = await launchOwn({
+    name: 'bare-proxy',
+    file: 'reference/bare-proxy.ts',
+    args: [upstream],
+    core: cores.measured,
+  })
+  return { name: bareName, origin: `http://127.0.0.1:${port}`, headers: {}, program }
+}
+
+const mainFile = join(import.meta.dirname, '..', 'src', 'main.ts')
+
+/** The product as its users start it: routing, metrics and one access-log line a request, written to a file. */
+export async function startGateway(options: {
+  args: readonly string[]
+  core?: number
+  name?: string
+}): Promise<Proxy> {
+  const port = await findFreePort()
+  const program = launch({
+    name: options.name ?? 'gateway',
+    command: process.execPath,
+    args: [mainFile, 'serve', '--port', String(port), '--log-level', 'info', ...options.args],
+    ...(options.core === undefined ? {} : { core: options.core }),
+  })
+  const origin = `http://127.0.0.1:${port}`
+  await waitUntilReady(program, `${origin}/readyz`)
+  return { name: gatewayName, origin, headers: {}, program }
+}
+
+export async function startGatewayFor(upstream: string): Promise<Proxy> {
+  return startGateway({ args: ['--upstream', `${upstream}/v1`], core: cores.measured })
+}
+
+/** Writes a configuration file, for what flags do not say. JSON is YAML. */
+export function writeConfig(name: string, config: object): string {
+  mkdirSync(scratchDir, { recursive: true })
+  const path = join(scratchDir, `${name}.yaml`)
+  writeFileSync(path, JSON.stringify(config, null, 2))
+  return path
+}
