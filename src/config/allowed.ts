@@ -38,8 +38,9 @@ export function describeDefault(rule: Rule): string | null {
   return String(value)
 }
 
-/** `a whole number from 0 to 65535 (default 8080)` */
+/** `a whole number from 0 to 65535 (default 8080)`, for a message: without the backticks of the docs. */
 export function describeRule(rule: Rule, name: string): string {
   const value = describeDefault(rule)
-  return value === null ? describeAllowed(rule, name) : `${describeAllowed(rule, name)} (default ${value})`
+  const allowed = describeAllowed(rule, name).replaceAll('`', '')
+  return value === null ? allowed : `${allowed} (default ${value})`
 }

@@ -37,7 +37,7 @@ function putInstances(tree: Record<string, unknown>, flags: Flags, settings: Set
     if (putAt(tree, setting.path, setting.value)) settings.push(setting)
     return []
   }
-  const what = `is for one model, and there are ${listLength(tree.models)}; set models[…].instances in the file`
+  const what = `is for one model, and ${listLength(tree.models)} are configured; name it with --model, or set its instances in the file`
   return [{ place: given.place, path: [], shown: null, what }]
 }
 

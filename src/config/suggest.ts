@@ -21,6 +21,13 @@ export function editDistance(a: string, b: string): number {
 /** `max_body` and `maxBody` are one word to the person who mistyped it. */
 const fold = (word: string) => word.toLowerCase().replaceAll(/[^a-z0-9]/g, '')
 
+/** `bodyMaxBytes` and `bodyBytesMax` -> the same text. */
+const sortWords = (word: string) =>
+  (word.match(/[A-Z]?[a-z0-9]+|[A-Z0-9]+/g) ?? [])
+    .map((part) => part.toLowerCase())
+    .sort()
+    .join(' ')
+
 /** The candidate that `word` was probably meant to be, or null. At most a third of the letters may differ. */
 export function suggest(word: string, candidates: readonly string[]): string | null {
   // Longer words are no names of ours, and their distance would take long to compute.
@@ -28,7 +35,7 @@ export function suggest(word: string, candidates: readonly string[]): string | n
   const folded = fold(word)
   let best: { candidate: string; distance: number } | null = null
   for (const candidate of candidates) {
-    const distance = editDistance(folded, fold(candidate))
+    const distance = sortWords(word) === sortWords(candidate) ? 0 : editDistance(folded, fold(candidate))
     const allowed = Math.max(1, Math.floor(Math.max(folded.length, candidate.length) / 3))
     if (distance <= allowed && (best === null || distance < best.distance)) best = { candidate, distance }
   }

@@ -1,0 +1,43 @@
+import { commandName } from './version.ts'
+
+export type BannerFacts = {
+  version: string
+  url: string
+  configFile: string | null
+  models: readonly { id: string; instances: readonly { id: string; state: string }[] }[]
+}
+
+/** An address that listens everywhere is reached at the loopback address. */
+export function toReachableUrl(url: string): string {
+  return url.replace('//0.0.0.0', '//127.0.0.1').replace('//[::]', '//[::1]')
+}
+
+/** `it's` -> `'it'\''s'`: one word for any shell. */
+export const quoteForShell = (text: string) => `'${text.replaceAll("'", String.raw`'\''`)}'`
+
+function formatInstances(instances: BannerFacts['models'][number]['instances']): string {
+  if (instances.length === 0) return 'no instance'
+  return instances.map(({ id, state }) => `${id} ${state}`).join(', ')
+}
+
+/** A request that can be pasted as it is. */
+function formatCurl(url: string, model: string): string {
+  const body = JSON.stringify({ model, messages: [{ role: 'user', content: 'Tell me a story.' }] })
+  return `  curl ${url}/v1/chat/completions -H 'content-type: application/json' \\\n    -d ${quoteForShell(body)}`
+}
+
+/** What a person sees when the server is ready: where it listens, what it serves, what to do next. */
+export function formatBanner({ version, url, configFile, models }: BannerFacts): string {
+  const address = toReachableUrl(url)
+  const chat = address === 'http://127.0.0.1:8080' ? 'chat' : `chat --url ${address}`
+  const first = models.find(({ instances }) => instances.some(({ state }) => state === 'ready')) ?? models[0]
+  return [
+    `Open-AutoGLM ${version} listens on ${url}`,
+    `configuration: ${configFile ?? 'defaults (no autoglm.yaml here)'}`,
+    ...models.map(({ id, instances }) => `model ${id}: ${formatInstances(instances)}`),
+    '',
+    ...(first ? ['Try it:', formatCurl(address, first.id), ''] : []),
+    `API page: ${address}/docs   Chat: ${commandName} ${chat}   Stop: Ctrl-C`,
+    '',
+  ].join('\n')
+}

@@ -1,0 +1,118 @@
+import type { RunningApp } from '../app.ts'
+import { findConfigFile } from '../config/config-file.ts'
+import type { Flags } from '../config/flags.ts'
+import { loadConfig } from '../config/load.ts'
+import type { Config } from '../config/schema.ts'
+import { watchConfig } from '../config/watch.ts'
+import { systemClock } from '../core/clock.ts'
+import { resolveModelFile } from '../fleet/model-file.ts'
+import { formatBanner } from './banner.ts'
+import { makeProgress } from './progress.ts'
+import { exitCodes, listenForStop, type StopSignal } from './stop-signals.ts'
+import { hasTerminal } from './terminal.ts'
+import { readVersion } from './version.ts'
+
+/** How long a forced stop may take before the process ends anyway. */
+const forceTimeoutMs = 2_000
+
+const say = (text: string) => process.stdout.write(`${text}\n`)
+
+/** Fetches what has to be downloaded, with progress, and finds a missing or broken file before anything starts. */
+async function fetchModels(config: Config, signal: AbortSignal): Promise<void> {
+  const showProgress = makeProgress(process.stderr, systemClock)
+  for (const { source } of config.models) {
+    await resolveModelFile(source, {
+      dataDir: config.dataDir,
+      signal,
+      onProgress: (progress) => showProgress({ label: source, ...progress }),
+    })
+  }
+}
+
+/** Takes over a changed file, one change at a time; a bad one is told and what runs goes on. */
+function makeReloader(app: RunningApp, load: () => Config, signal: AbortSignal): () => void {
+  let running = Promise.resolve()
+  const reload = async () => {
+    if (signal.aborted) return
+    try {
+      const config = load()
+      await fetchModels(config, signal)
+      await app.reload(config)
+      say('configuration reloaded')
+    } catch (error) {
+      if (signal.aborted) return
+      const reason = error instanceof Error ? error.message : String(error)
+      process.stderr.write(`error: the new configuration is refused, the old one stays\n${reason}\n`)
+    }
+  }
+  return () => {
+    running = running.then(reload)
+  }
+}
+
+/** Runs the server until it is stopped; resolves with the exit code. A mistake of the operator is a SetupError. */
+export async function serve(options: { config?: string; flags: Flags }): Promise<number> {
+  const source = { file: options.config, env: process.env, cwd: process.cwd(), flags: options.flags }
+  const load = () => loadConfig(source)
+  const configFile = findConfigFile(source)
+  const config = load()
+
+  const stopping = new AbortController()
+  let app: RunningApp | null = null
+  let stopped: Promise<void> | null = null
+  const stop = (reason: string) => {
+    if (stopping.signal.aborted) return
+    stopping.abort()
+    const seconds = Math.ceil(config.server.drainTimeoutMs / 1000)
+    if (app)
+      say(`${reason}: requests in flight have up to ${seconds} s to finish; Ctrl-C again stops at once`)
+    stopped = app?.stop() ?? null
+  }
+  const force = (signal: StopSignal) => {
+    const code = exitCodes[signal]
+    const forced = app?.stop({ force: true }) ?? Promise.resolve()
+    void Promise.race([forced, systemClock.sleep(forceTimeoutMs)]).finally(() => process.exit(code))
+  }
+  const stopListening = listenForStop({
+    clock: systemClock,
+    onFirst: () => stop('stopping'),
+    onSecond: force,
+  })
+
+  try {
+    await fetchModels(config, stopping.signal)
+    const { startApp } = await import('../app.ts')
+    app = await startApp(config, { configFile, reload: load, signal: stopping.signal })
+    if (stopping.signal.aborted) {
+      await app.stop({ force: true })
+      return 0
+    }
+    say(formatBanner({ version: readVersion(), url: app.url, configFile, models: app.models }))
+
+    const ownsTerminal = Boolean(process.stdout.isTTY || process.stderr.isTTY) && hasTerminal()
+    const reload = makeReloader(app, load, stopping.signal)
+    const watcher = watchConfig({
+      file: configFile,
+      clock: systemClock,
+      // A closed terminal window sends the same signal as `kill -HUP`, but nobody is there to stop the server later.
+      onChange: (reason) =>
+        reason === 'hangup' && ownsTerminal && !hasTerminal() ? stop('terminal closed') : reload(),
+      onBlind: (error) =>
+        process.stderr.write(
+          `warning: ${configFile} is not watched (${error.message}); reload with SIGHUP\n`,
+        ),
+    })
+    await watcher.start()
+    await app.closed
+    await stopped
+    await watcher.stop()
+    if (stopping.signal.aborted) say('stopped')
+    return 0
+  } catch (error) {
+    // Ctrl-C while it starts is no failure, whatever the interrupted step says about it.
+    if (stopping.signal.aborted && app === null) return 0
+    throw error
+  } finally {
+    stopListening()
+  }
+}

@@ -1,0 +1,7 @@
+import { stringify } from 'yaml'
+import type { Config } from './schema.ts'
+
+/** The configuration in effect, as a file that would give the same. It names the variables of keys, never the keys. */
+export function printConfig(config: Config): string {
+  return stringify(config, { lineWidth: 0 })
+}

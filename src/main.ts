@@ -1,0 +1,19 @@
+#!/usr/bin/env node
+/** The entry. It imports nothing before it knows that this Node can run the rest. */
+
+const required = { major: 22, minor: 19 }
+
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+if (major < required.major || (major === required.major && minor < required.minor)) {
+  process.stderr.write(
+    `error: Node ${required.major}.${required.minor} or later is needed, and this is ${process.versions.node}.\n` +
+      'In a checkout, npm scripts bring their own: npm ci && npm start. Elsewhere: https://nodejs.org/download\n',
+  )
+  process.exit(1)
+}
+
+const { runCommandLine } = await import('./cli/program.ts')
+process.exitCode = await runCommandLine(process.argv.slice(2))
+
+// Without an export or an import this would not be a module, and could not wait.
+export {}
