@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert'
+import type { Connections } from './transport.ts'
 
 /** What an instance can be, and what it can become. An impossible transition is a bug and throws. */
 const next = {
@@ -32,6 +33,8 @@ export type InstanceSpec = {
   /** Share of the traffic beside its peers, for the policies that look at it; 1 is the usual. */
   weight: number
   inFlightMax: number
+  /** How its health is asked: `GET <base>/models`, `GET /health`, or not at all. */
+  probe: 'models' | 'health' | 'off'
   /** Public model name -> the name this instance knows it by. */
   models: ReadonlyMap<string, string>
 }
@@ -43,6 +46,8 @@ export type LatencyEstimate = { estimateMs: number; updatedAtMs: number }
 export class Instance {
   readonly id: string
   readonly kind: 'local' | 'remote'
+  readonly connections: Connections
+  /** Weight, limits and model names may change while it runs; where it listens may not. */
   spec: InstanceSpec
   inFlight = 0
   failuresConsecutive = 0
@@ -54,10 +59,11 @@ export class Instance {
   readonly latency: LatencyEstimate = { estimateMs: 0, updatedAtMs: 0 }
   #state: InstanceState = 'starting'
 
-  constructor(spec: InstanceSpec) {
+  constructor(spec: InstanceSpec, connections: Connections) {
     this.id = spec.id
     this.kind = spec.kind
     this.spec = spec
+    this.connections = connections
   }
 
   get weight(): number {

@@ -1,0 +1,85 @@
+import { strict as assert } from 'node:assert'
+import type { Instance, InstanceState } from './instance.ts'
+
+export type RegistryEvent =
+  | { type: 'added' | 'removed' | 'changed'; instance: Instance }
+  | { type: 'moved'; instance: Instance; from: InstanceState; to: InstanceState }
+
+/** All instances by id and by model. Whoever wants to know of a change watches. */
+export class Registry {
+  readonly #instances = new Map<string, Instance>()
+  #byModel = new Map<string, Instance[]>()
+  readonly #watchers = new Set<(event: RegistryEvent) => void>()
+
+  get all(): readonly Instance[] {
+    return [...this.#instances.values()]
+  }
+
+  /** The instances that serve a model, in whatever state; empty when the model is unknown. */
+  of(model: string): readonly Instance[] {
+    return this.#byModel.get(model) ?? []
+  }
+
+  has(model: string): boolean {
+    return this.#byModel.has(model)
+  }
+
+  /** Public model names, sorted. */
+  get models(): readonly string[] {
+    return [...this.#byModel.keys()].sort()
+  }
+
+  find(id: string): Instance | undefined {
+    return this.#instances.get(id)
+  }
+
+  add(instance: Instance): void {
+    assert(!this.#instances.has(instance.id), `two instances are called ${instance.id}`)
+    this.#instances.set(instance.id, instance)
+    this.#index()
+    this.#tell({ type: 'added', instance })
+  }
+
+  remove(instance: Instance): void {
+    if (!this.#instances.delete(instance.id)) return
+    this.#index()
+    this.#tell({ type: 'removed', instance })
+  }
+
+  /** Replaces what may change while an instance runs: weight, limit, model names. */
+  change(instance: Instance, spec: Instance['spec']): void {
+    instance.spec = spec
+    this.#index()
+    this.#tell({ type: 'changed', instance })
+  }
+
+  /** The only way into another state; telling an instance what it is already changes nothing. */
+  move(instance: Instance, to: InstanceState): void {
+    const from = instance.state
+    if (from === to) return
+    instance.become(to)
+    this.#tell({ type: 'moved', instance, from, to })
+  }
+
+  /** Calls `watcher` at every change until the returned function is called. */
+  watch(watcher: (event: RegistryEvent) => void): () => void {
+    this.#watchers.add(watcher)
+    return () => this.#watchers.delete(watcher)
+  }
+
+  #index(): void {
+    const byModel = new Map<string, Instance[]>()
+    for (const instance of this.#instances.values()) {
+      for (const model of instance.spec.models.keys()) {
+        const peers = byModel.get(model)
+        if (peers) peers.push(instance)
+        else byModel.set(model, [instance])
+      }
+    }
+    this.#byModel = byModel
+  }
+
+  #tell(event: RegistryEvent): void {
+    for (const watcher of this.#watchers) watcher(event)
+  }
+}

@@ -1,0 +1,28 @@
+import type { Clock } from '../core/clock.ts'
+import type { Registry } from '../fleet/registry.ts'
+import type { Router } from '../router/router.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { MetricsRegistry } from '../telemetry/metrics.ts'
+
+/** Settings of the gateway that a reload may change; read at each request. */
+export type GatewaySettings = {
+  jsonDepthMax: number
+  /** In lower case, as Node gives header names. */
+  sessionHeader: string
+  /** How long a client may take none of the bytes waiting for it, in ms. */
+  stallMs: number
+  logsPrompts: boolean
+}
+
+/** What the routes are made of. */
+export type GatewayParts = {
+  registry: Registry
+  router: Router
+  metrics: MetricsRegistry
+  clock: Clock
+  log: Logger
+  settings: () => GatewaySettings
+  /** The parts of this process that /healthz names. */
+  components: readonly string[]
+  version: string
+}

@@ -1,0 +1,172 @@
+import type { ServerResponse } from 'node:http'
+import type { Clock } from '../core/clock.ts'
+import { toErrorBody, type ApiError } from '../core/errors.ts'
+import { formatEvent, readEventData, splitEvents } from '../core/sse.ts'
+import type { AnswerHead, Sink } from '../router/call.ts'
+import { replyWithError } from './reply.ts'
+import type { RequestBook, RequestRecord } from './request-record.ts'
+
+/**
+ * Carries an answer to the client as it comes: bytes in, the same bytes out, the usage read as they pass. What is
+ * held is one chunk; a client that reads slowly stops the instance's bytes, and one that stops reading is cut off.
+ */
+export class Relay implements Sink {
+  readonly #response: ServerResponse
+  readonly #record: RequestRecord
+  readonly #book: RequestBook
+  readonly #clock: Clock
+  readonly #hidesUsage: boolean
+  readonly #stallMs: number
+  #head: AnswerHead | null = null
+  #isStream = false
+  #stopStallTimer: (() => void) | null = null
+
+  constructor(parts: {
+    response: ServerResponse
+    record: RequestRecord
+    book: RequestBook
+    clock: Clock
+    /** The client did not ask for the usage of its stream. */
+    hidesUsage: boolean
+    /** How long a client may take none of the bytes waiting for it. */
+    stallMs: number
+  }) {
+    this.#response = parts.response
+    this.#record = parts.record
+    this.#book = parts.book
+    this.#clock = parts.clock
+    this.#hidesUsage = parts.hidesUsage
+    this.#stallMs = parts.stallMs
+  }
+
+  head(head: AnswerHead): void {
+    this.#head = head
+    this.#isStream = head.contentType.startsWith('text/event-stream')
+    this.#record.status = head.status
+    this.#record.model = head.model
+    this.#record.instance = head.instance.id
+    this.#record.attempts = head.attempts
+    this.#record.ttftMs = this.#book.ageMs(this.#record)
+  }
+
+  data(chunk: Buffer, resume: () => void): boolean {
+    const bytes = chunk.includes(usageKey) ? this.#takeUsage(chunk) : chunk
+    const response = this.#response
+    if (response.headersSent) return bytes.length === 0 || response.write(bytes) || this.#waitForDrain(resume)
+    // Head and first bytes go out together: apart, the second waits for the client's acknowledgement of the first.
+    response.cork()
+    this.#writeHead()
+    const isRoom = bytes.length === 0 || response.write(bytes)
+    response.uncork()
+    return isRoom || this.#waitForDrain(resume)
+  }
+
+  end(): void {
+    this.#stopStallTimer?.()
+    this.#response.end()
+  }
+
+  /** Ends a request that failed: with an error of its own, or as the last event of a stream that broke off. */
+  fail(error: ApiError): void {
+    this.#stopStallTimer?.()
+    this.#record.error = error.code
+    const response = this.#response
+    if (!response.headersSent) {
+      this.#record.status = error.status
+      replyWithError(response, error, this.#record.id)
+    } else if (this.#isStream) {
+      response.end(formatEvent(toErrorBody(error)))
+    } else {
+      // Half a JSON text: only a broken connection tells the client that it is not whole.
+      response.destroy()
+    }
+  }
+
+  #writeHead(): void {
+    const head = this.#head as AnswerHead
+    const headers = ['content-type', head.contentType, 'x-request-id', this.#record.id]
+    headers.push('x-autoglm-model', head.model, 'x-autoglm-instance', head.instance.id)
+    if (head.contentLength !== null) headers.push('content-length', String(head.contentLength))
+    if (head.retryAfter !== null) headers.push('retry-after', head.retryAfter)
+    if (this.#isStream) headers.push('cache-control', 'no-cache', 'x-accel-buffering', 'no')
+    this.#response.writeHead(head.status, headers)
+  }
+
+  #waitForDrain(resume: () => void): boolean {
+    this.#response.once('drain', () => {
+      this.#stopStallTimer?.()
+      this.#stopStallTimer = null
+      resume()
+    })
+    this.#stopStallTimer ??= this.#clock.after(this.#stallMs, () => this.#response.destroy())
+    return false
+  }
+
+  /** Notes the usage in these bytes; returns them without the event that only the gateway asked for. */
+  #takeUsage(chunk: Buffer): Buffer {
+    if (!this.#isStream) {
+      noteUsage(this.#record, readLastUsage(chunk))
+      return chunk
+    }
+    if (!hasUsageObject(chunk)) return chunk
+    const shown = splitEvents(chunk).filter((event) => {
+      const data = event.includes(usageKey) ? parseEvent(event) : null
+      noteUsage(this.#record, data?.usage)
+      const isUsageAlone =
+        typeof data?.usage === 'object' && data.usage !== null && data.choices?.length === 0
+      return !(this.#hidesUsage && isUsageAlone)
+    })
+    return Buffer.concat(shown)
+  }
+}
+
+type Usage = {
+  prompt_tokens?: unknown
+  completion_tokens?: unknown
+  prompt_tokens_details?: { cached_tokens?: unknown } | null
+}
+
+const usageKey = Buffer.from('"usage"')
+const openBrace = 0x7b
+
+/** Some instances write `"usage":null` into every chunk: only an object is worth parsing for. */
+function hasUsageObject(chunk: Buffer): boolean {
+  for (let at = chunk.indexOf(usageKey); at !== -1; at = chunk.indexOf(usageKey, at + 1)) {
+    const next = chunk.subarray(at + usageKey.length, at + usageKey.length + 8).toString('latin1')
+    if (/^\s*:\s*\{/.test(next)) return true
+  }
+  return false
+}
+
+function parseEvent(event: Buffer): { usage?: Usage | null; choices?: unknown[] } | null {
+  try {
+    return JSON.parse(readEventData(event) ?? 'null') as { usage?: Usage | null; choices?: unknown[] } | null
+  } catch {
+    return null
+  }
+}
+
+/** The last `"usage": {…}` of a whole answer. Inside a string the quotes would be escaped, so the key is the key. */
+function readLastUsage(body: Buffer): Usage | null {
+  const start = body.indexOf(openBrace, body.lastIndexOf(usageKey))
+  let depth = 0
+  for (let at = start; at >= 0 && at < body.length; at += 1) {
+    if (body[at] === openBrace) depth += 1
+    else if (body[at] === 0x7d) depth -= 1
+    if (depth > 0) continue
+    try {
+      return JSON.parse(body.toString('utf8', start, at + 1)) as Usage
+    } catch {
+      return null
+    }
+  }
+  return null
+}
+
+function noteUsage(record: RequestRecord, usage: Usage | null | undefined): void {
+  if (!usage) return
+  const count = (value: unknown) => (typeof value === 'number' && Number.isSafeInteger(value) ? value : null)
+  record.promptTokens = count(usage.prompt_tokens)
+  record.completionTokens = count(usage.completion_tokens)
+  record.cachedTokens = count(usage.prompt_tokens_details?.cached_tokens)
+}

@@ -1,0 +1,19 @@
+import type { ServerResponse } from 'node:http'
+import { toErrorBody, type ApiError } from '../core/errors.ts'
+
+/** Writes an error as a whole answer, in OpenAI's shape. Does nothing when the client is gone. */
+export function replyWithError(response: ServerResponse, error: ApiError, requestId: string): void {
+  if (response.destroyed || response.headersSent) return
+  const body = Buffer.from(JSON.stringify(toErrorBody(error)))
+  const headers = [
+    ...['content-type', 'application/json; charset=utf-8', 'content-length', String(body.length)],
+    ...['x-request-id', requestId],
+    ...(error.retryAfterMs === null ? [] : ['retry-after', String(Math.ceil(error.retryAfterMs / 1000))]),
+    // A body that was not read would be taken for the next request.
+    ...(closesConnection.has(error.code) ? ['connection', 'close'] : []),
+  ]
+  response.writeHead(error.status, headers)
+  response.end(body)
+}
+
+const closesConnection = new Set<string>(['body_too_large', 'request_timeout', 'shutting_down'])

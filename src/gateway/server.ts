@@ -1,0 +1,239 @@
+import type { AddressInfo, Socket } from 'node:net'
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
+import type { Clock } from '../core/clock.ts'
+import { ApiError, fail, SetupError, toApiError, toErrorBody } from '../core/errors.ts'
+import { makeId } from '../core/ids.ts'
+import type { Service } from '../core/service.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { replyWithError } from './reply.ts'
+import type { RequestBook, RequestRecord } from './request-record.ts'
+import { addDocsRoutes } from './routes/docs.ts'
+import { addHealthRoutes } from './routes/health.ts'
+import { addMetricsRoute } from './routes/metrics.ts'
+import { addModelRoutes } from './routes/models.ts'
+import { addModelCallRoutes } from './routes/model-calls.ts'
+import type { GatewayParts } from './parts.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    record: RequestRecord
+  }
+}
+
+export type ServerLimits = {
+  host: string
+  port: number
+  bodyBytesMax: number
+  headersTimeoutMs: number
+  requestTimeoutMs: number
+  keepAliveTimeoutMs: number
+  drainTimeoutMs: number
+}
+
+/** How often connections that are too slow are looked for. */
+const slowCheckMs = 500
+/** The page at /docs loads nothing from elsewhere and talks to this server alone. */
+const docsPolicy =
+  "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+const requestIdPattern = /^[\w.:-]{1,128}$/
+
+/** The HTTP server: takes requests, gives each an id and a record, hands them to the routes, and drains at the end. */
+export class GatewayServer implements Service {
+  readonly name = 'gateway'
+  readonly #limits: ServerLimits
+  readonly #clock: Clock
+  readonly #log: Logger
+  readonly #book: RequestBook
+  readonly #parts: GatewayParts
+  #app: FastifyInstance | null = null
+  #draining = false
+
+  constructor(parts: GatewayParts & { limits: ServerLimits; book: RequestBook }) {
+    this.#limits = parts.limits
+    this.#clock = parts.clock
+    this.#log = parts.log
+    this.#book = parts.book
+    this.#parts = parts
+  }
+
+  /** `http://127.0.0.1:8080`; only while it listens. */
+  get url(): string {
+    const address = this.#app?.server.address() as AddressInfo | null | undefined
+    const { host } = this.#limits
+    return `http://${host.includes(':') ? `[${host}]` : host}:${address?.port ?? this.#limits.port}`
+  }
+
+  get draining(): boolean {
+    return this.#draining
+  }
+
+  /** Listens; throws a SetupError when the address can't be had. */
+  async start(): Promise<void> {
+    const app = await this.#build()
+    this.#app = app
+    const { host, port } = this.#limits
+    try {
+      await app.listen({ host, port })
+    } catch (error) {
+      throw explainListenError(error as NodeJS.ErrnoException, host, port)
+    }
+  }
+
+  /** Refuses new requests, lets those in flight finish up to `drainTimeoutMs`, then cuts what is left. */
+  async stop(): Promise<void> {
+    const app = this.#app
+    if (!app || this.#draining) return
+    this.#draining = true
+    // Connections that fall idle during the drain would otherwise stay until their keep-alive ends.
+    const stopSweeping = this.#clock.every(20, () => app.server.closeIdleConnections())
+    const cancelCut = this.#clock.after(this.#limits.drainTimeoutMs, () => app.server.closeAllConnections())
+    await app.close()
+    this.#app = null
+    cancelCut()
+    stopSweeping()
+  }
+
+  /** Cuts every connection at once. */
+  cut(): void {
+    this.#app?.server.closeAllConnections()
+  }
+
+  async #build(): Promise<FastifyInstance> {
+    const limits = this.#limits
+    const app = Fastify({
+      bodyLimit: limits.bodyBytesMax,
+      requestTimeout: limits.requestTimeoutMs,
+      keepAliveTimeout: limits.keepAliveTimeoutMs,
+      http: {
+        headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
+        connectionsCheckingInterval: slowCheckMs,
+        insecureHTTPParser: false,
+      },
+      forceCloseConnections: 'idle',
+      return503OnClosing: false,
+      routerOptions: { maxParamLength: 512 },
+      genReqId: (request) => {
+        const given = request.headers['x-request-id']
+        return typeof given === 'string' && requestIdPattern.test(given) ? given : makeId('req')
+      },
+      clientErrorHandler: (error, socket) => answerBrokenRequest(error, socket),
+    })
+    // Bodies stay bytes: each route reads from them what it needs and forwards them as they came.
+    app.removeAllContentTypeParsers()
+    app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) =>
+      done(null, body),
+    )
+    app.setValidatorCompiler(() => () => true)
+    app.setSerializerCompiler(() => (data) => JSON.stringify(data))
+
+    app.decorateRequest('record', null as never)
+    app.addHook('onRequest', (request, reply, done) => {
+      const record = this.#book.open(request.id, request.method, request.routeOptions.url ?? 'unmatched')
+      request.record = record
+      reply.raw.on('close', () => {
+        // Whoever answers sets the status; a plain route leaves it to Fastify.
+        if (record.status === 0) record.status = reply.raw.writableFinished ? reply.raw.statusCode : 499
+        this.#book.close(record)
+      })
+      reply.header('x-request-id', request.id)
+      done(this.#draining ? fail('shutting_down', { retryAfterMs: 1_000 }) : undefined)
+    })
+    app.setErrorHandler((thrown: FastifyError, request, reply) => {
+      const error = translateError(thrown)
+      if (error.code === 'internal') this.#log.error({ err: thrown, requestId: request.id }, 'request failed')
+      request.record.error = error.code
+      request.record.status = error.status
+      reply.hijack()
+      replyWithError(reply.raw, error, request.id)
+    })
+
+    const allowed = new Map<string, string[]>()
+    app.addHook('onRoute', ({ url, method }) => {
+      allowed.set(url, [...(allowed.get(url) ?? []), ...[method].flat()])
+    })
+    app.setNotFoundHandler((request, reply) => {
+      const methods = allowed.get(request.url.split('?')[0] ?? '')
+      if (!methods)
+        throw fail('not_found', {
+          message: `There is no route ${request.method} ${request.url.slice(0, 200)}.`,
+        })
+      void reply.header('allow', methods.join(', '))
+      reply.raw.setHeader('allow', methods.join(', '))
+      throw fail('method_not_allowed', {
+        message: `${request.method} is not allowed here; ${methods.join(', ')} is.`,
+      })
+    })
+
+    await app.register(swagger, {
+      openapi: {
+        openapi: '3.1.0',
+        info: {
+          title: 'Open-AutoGLM',
+          description: 'An OpenAI-compatible API over a fleet of model instances.',
+          version: this.#parts.version,
+        },
+      },
+    })
+    await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: docsPolicy })
+    addModelCallRoutes(app, this.#parts, this.#book)
+    addModelRoutes(app, this.#parts)
+    addHealthRoutes(app, this.#parts, () => this.#draining)
+    addMetricsRoute(app, this.#parts)
+    addDocsRoutes(app)
+    return app
+  }
+}
+
+/** What Fastify and Node complain about, in the words of our own table. */
+function translateError(error: FastifyError): ApiError {
+  if (error instanceof ApiError) return error
+  if (error.code === 'FST_ERR_CTP_BODY_TOO_LARGE') return fail('body_too_large')
+  if (error.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
+    return fail('unsupported_media_type', {
+      message: 'Send the body as JSON, with `content-type: application/json`.',
+    })
+  }
+  if (error.code?.startsWith('FST_ERR_CTP_')) return fail('invalid_json', { message: error.message })
+  if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
+    return fail('invalid_request', { message: error.message })
+  }
+  return toApiError(error)
+}
+
+/** Answers what is not even a request: no record, no route, only a socket. */
+function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const known: Record<string, ApiError> = {
+    ERR_HTTP_REQUEST_TIMEOUT: fail('request_timeout'),
+    HPE_HEADER_OVERFLOW: fail('headers_too_large'),
+  }
+  const answer =
+    known[error.code ?? ''] ?? fail('invalid_request', { message: 'This is not a valid HTTP request.' })
+  const body = JSON.stringify(toErrorBody(answer))
+  const head = [
+    `HTTP/1.1 ${answer.status} ${answer.status === 408 ? 'Request Timeout' : 'Bad Request'}`,
+    'content-type: application/json; charset=utf-8',
+    `content-length: ${Buffer.byteLength(body)}`,
+    'connection: close',
+  ]
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+}
+
+function explainListenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  if (error.code === 'EADDRINUSE') {
+    return new SetupError(
+      `Port ${port} on ${host} is in use. Stop the program that holds it, or choose another with --port ${port + 1}.`,
+    )
+  }
+  if (error.code === 'EACCES')
+    return new SetupError(`Port ${port} needs more rights; choose one above 1023 with --port.`)
+  if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND') {
+    return new SetupError(`This machine has no address ${host}; choose one of its own with --host.`)
+  }
+  return error
+}

@@ -1,0 +1,42 @@
+import type { Instance } from '../fleet/instance.ts'
+import type { PolicyCall } from './policies/policy.ts'
+
+/** A request for a model, as the router needs to know it. Whoever makes it knows the body; the router does not. */
+export type Call = PolicyCall & {
+  readonly id: string
+  /** Below the endpoint's base, such as `/chat/completions`. */
+  readonly path: string
+  /** The model as the caller named it: a model or an alias. */
+  readonly model: string
+  /** Whether the caller asked for server-sent events. */
+  readonly stream: boolean
+  /** Headers that go along to the instance: name, value, name, value, … */
+  readonly headers: readonly string[]
+  /** The bytes to send to an instance that knows the model as `upstreamModel`. */
+  bodyFor(upstreamModel: string): Buffer
+}
+
+/**
+ * Receives the answer to a call. `head` is the commitment: before it the call may move to another instance and the
+ * sink hears nothing of that; after it there is only more data, and then `end` or the error thrown by `router.run`.
+ */
+export type Sink = {
+  head(head: AnswerHead): void
+  /** Whole JSON text, or whole events of a stream. False asks for a pause until `resume` is called. */
+  data(chunk: Buffer, resume: () => void): boolean
+  end(): void
+}
+
+export type AnswerHead = {
+  status: number
+  contentType: string
+  instance: Instance
+  /** The public model that answered: the one asked for, or a fallback. */
+  model: string
+  /** Length of the body where it is known, else null: then it comes in chunks. */
+  contentLength: number | null
+  /** Instances that were tried, this one included. */
+  attempts: number
+  /** What the instance itself asks its caller to wait, in seconds; null for nothing. */
+  retryAfter: string | null
+}
