@@ -1,0 +1,42 @@
+/** What one running sequence has to decode: one token while it generates, many while it reads its prompt. */
+export type Pending = { slot: number; tokens: number }
+
+/**
+ * Shares one batch among the running sequences. Those that generate take one token each and never wait; what is left
+ * goes to prompts, in order of arrival. `promptTokensMax` bounds how long a step lasts, and with it how long a token
+ * of another stream, or an abort, can wait.
+ */
+export function planBatch(
+  pending: readonly Pending[],
+  limits: { batchTokens: number; promptTokensMax: number },
+): Pending[] {
+  const plan: Pending[] = []
+  let room = limits.batchTokens
+  for (const { slot, tokens } of pending) {
+    if (tokens !== 1 || room === 0) continue
+    plan.push({ slot, tokens: 1 })
+    room -= 1
+  }
+  room = Math.min(room, limits.promptTokensMax)
+  for (const { slot, tokens } of pending) {
+    if (tokens <= 1 || room === 0) continue
+    const taken = Math.min(tokens, room)
+    plan.push({ slot, tokens: taken })
+    room -= taken
+  }
+  return plan
+}
+
+/**
+ * Prompt tokens of the next step, so that it lasts about `targetMs`. Grows at most twofold and never falls below
+ * `floor`: one slow step on a busy machine must not starve prompts.
+ */
+export function adaptPromptTokens(
+  current: number,
+  seen: { tokens: number; durationMs: number },
+  limits: { targetMs: number; floor: number; ceiling: number },
+): number {
+  if (seen.tokens < limits.floor || seen.durationMs <= 0) return current
+  const fitting = Math.floor((seen.tokens * limits.targetMs) / seen.durationMs)
+  return Math.max(limits.floor, Math.min(limits.ceiling, fitting, current * 2))
+}

@@ -1,0 +1,168 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { fail } from '../src/core/errors.ts'
+import { readBody } from './body.ts'
+import type { Body } from './call.ts'
+import { chat } from './chat.ts'
+import { complete } from './completion.ts'
+import { embed } from './embeddings.ts'
+import type { Engine } from './engine.ts'
+import { sendBody, sendError, sendJson } from './reply.ts'
+
+export type EngineServer = {
+  server: Server
+  /** From now on new requests are refused; those in flight go on. */
+  drain(): void
+  /** Requests that generate now. */
+  inFlight(): number
+  /** Resolves when none generates any more. */
+  whenIdle(): Promise<void>
+}
+
+type Limits = { bodyBytesMax: number; jsonDepthMax: number }
+type Handler = (body: Body, response: ServerResponse, signal: AbortSignal) => Promise<unknown>
+
+/** Headers and bodies that take longer are cut off. */
+const headersTimeoutMs = 10_000
+const requestTimeoutMs = 60_000
+const keepAliveTimeoutMs = 65_000
+
+export function createEngineServer(
+  engine: Engine,
+  limits: Limits,
+  log: (line: object) => void,
+): EngineServer {
+  let draining = false
+  let open = 0
+  let idle: (() => void)[] = []
+  const posts: Record<string, Handler> = {
+    '/v1/completions': (body, response, signal) => complete(body, response, engine, signal),
+    '/v1/chat/completions': (body, response, signal) => chat(body, response, engine, signal),
+    '/v1/embeddings': async (body, response, signal) =>
+      sendJson(response, 200, await embed(body, engine, signal)),
+  }
+  const gets: Record<string, (response: ServerResponse) => unknown> = {
+    '/v1/models': (response) => sendJson(response, 200, { object: 'list', data: [describeModel(engine)] }),
+    '/health': (response) => sendHealth(response, engine, draining),
+    '/metrics': async (response) =>
+      sendBody(response, {
+        status: 200,
+        type: engine.metrics.contentType,
+        body: await engine.metrics.render(),
+      }),
+  }
+
+  const generate = async (handler: Handler, request: IncomingMessage, response: ServerResponse) => {
+    const gone = new AbortController()
+    // Also while it waits in line: a caller that left must not take a sequence later.
+    response.on('close', () => {
+      if (!response.writableFinished) gone.abort(fail('client_closed'))
+    })
+    open += 1
+    try {
+      if (draining) throw fail('shutting_down', { retryAfterMs: 1000 })
+      const body = await readBody(request, limits)
+      await raceAbort(handler(body, response, gone.signal), gone.signal)
+    } finally {
+      // A reply that failed leaves sequences of the same request running: they have nobody to speak to.
+      gone.abort(fail('client_closed'))
+      open -= 1
+      if (open === 0) for (const resolve of idle.splice(0)) resolve()
+    }
+  }
+
+  const handle = async (request: IncomingMessage, response: ServerResponse) => {
+    const path = (request.url ?? '/').split('?', 1)[0] as string
+    let route = path
+    try {
+      const post = Object.hasOwn(posts, path) ? posts[path] : undefined
+      const get = Object.hasOwn(gets, path) ? gets[path] : modelRoute(path, engine)
+      if (!post && !get) {
+        route = 'other'
+        throw fail('not_found', { message: `There is no route ${path.slice(0, 100)}.` })
+      }
+      const isRead = request.method === 'GET' || request.method === 'HEAD'
+      if (post && request.method === 'POST') await generate(post, request, response)
+      else if (get && isRead) await get(response)
+      else {
+        response.setHeader('allow', post ? 'POST' : 'GET, HEAD')
+        throw fail('method_not_allowed')
+      }
+      engine.metrics.countRequest(route, response.statusCode)
+    } catch (thrown) {
+      const error = sendError(response, thrown)
+      engine.metrics.countRequest(route, error.status)
+      // What is left of a refused body is not worth reading.
+      if (!request.complete) response.once('finish', () => request.destroy())
+      if (error.code === 'internal')
+        log({ level: 'error', route, error: String(error.cause), stack: stackOf(error) })
+    }
+  }
+
+  const server = createServer(
+    {
+      headersTimeout: headersTimeoutMs,
+      requestTimeout: requestTimeoutMs,
+      keepAliveTimeout: keepAliveTimeoutMs,
+      noDelay: true,
+    },
+    (request, response) => void handle(request, response),
+  )
+  return {
+    server,
+    drain() {
+      draining = true
+    },
+    inFlight: () => open,
+    whenIdle: () => (open === 0 ? Promise.resolve() : new Promise((resolve) => idle.push(resolve))),
+  }
+}
+
+/** Settles with `work`, or rejects at once when `signal` aborts: the scheduler tells an aborted job nothing. */
+function raceAbort(work: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+    work.then(resolve, reject)
+  })
+}
+
+function describeModel(engine: Engine) {
+  return {
+    id: engine.loaded.name,
+    object: 'model',
+    created: engine.loadedAtS,
+    owned_by: 'local',
+    context_window: engine.loaded.contextTokens,
+  }
+}
+
+/** GET /v1/models/{id} */
+function modelRoute(path: string, engine: Engine): ((response: ServerResponse) => unknown) | undefined {
+  const prefix = '/v1/models/'
+  if (!path.startsWith(prefix)) return undefined
+  return (response) => {
+    const name = decode(path.slice(prefix.length))
+    if (name === engine.loaded.name) return sendJson(response, 200, describeModel(engine))
+    throw fail('model_not_found', { param: 'model' })
+  }
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
+function sendHealth(response: ServerResponse, engine: Engine, draining: boolean): void {
+  const status = draining ? 'draining' : 'ok'
+  sendJson(response, draining ? 503 : 200, {
+    status,
+    model: engine.loaded.name,
+    slots: engine.scheduler.counts,
+  })
+}
+
+function stackOf(error: Error): string {
+  return error.cause instanceof Error ? (error.cause.stack ?? '') : (error.stack ?? '')
+}
