@@ -1,4 +1,4 @@
-import { pickByPeakEwma } from './peak-ewma.ts'
+import { pickShortestWait } from './peak-ewma.ts'
 import type { Candidate, Policy } from './policy.ts'
 
 export type SessionOptions = {
@@ -23,7 +23,7 @@ const keyCharsMax = 256
 export function createSession(options: SessionOptions = sessionDefaults): Policy {
   return {
     pick(candidates, call, context) {
-      if (call.sessionKey === null || call.sessionKey === '') return pickByPeakEwma(candidates, context)
+      if (call.sessionKey === null || call.sessionKey === '') return pickShortestWait(candidates, context)
       return pickBySession(candidates, call.sessionKey, options)
     },
   }
