@@ -65,7 +65,7 @@ export async function startApp(
   })
 
   // Ctrl-C while a model loads: nobody waits for it any more.
-  const abandon = () => fleet.killAll()
+  const abandon = () => void fleet.stop()
   options.signal?.addEventListener('abort', abandon, { once: true })
   // The gateway listens first: a taken port is found before a model loads, and /livez answers meanwhile.
   const stopAll = await startInOrder([gateway, fleet]).catch((error: unknown) => {

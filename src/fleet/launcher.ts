@@ -20,6 +20,8 @@ type EngineMessage = { type: 'ready' } | { type: 'failed'; message: string }
 
 type StartOutcome = { kind: 'ready' } | { kind: 'failed'; message: string } | { kind: 'ended'; how: string }
 
+/** An instance that was never ready is given up after so many processes: what ails it will not pass by itself. */
+const startsMax = 4
 /** A process that has run this long was healthy: its next crash waits for the shortest delay again. */
 const healthyAfterMs = 60_000
 /** From SIGTERM to SIGKILL, once nothing is in flight any more. */
@@ -73,21 +75,26 @@ export class LocalProcess implements Service {
 
   /**
    * Resolves when the instance is ready for the first time. Throws a SetupError when the engine says that it can't
-   * run (a broken model file, say), or when it is not ready in `startTimeoutMs`, however often it was restarted.
+   * run (a broken model file, say), when it ends again and again, or when it is not ready in `startTimeoutMs`.
    */
   start(): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
     const { startTimeoutMs } = this.#limits()
+    const { id } = this.#instance
+    const started = Promise.withResolvers<void>()
+    const refuse = (reason: string) => started.reject(new SetupError(reason))
     const cancel = this.#clock.after(startTimeoutMs, () =>
-      reject(
-        new SetupError(`Instance ${this.#instance.id} was not ready within ${startTimeoutMs / 1000} s.`),
+      refuse(
+        `Instance ${id} was not ready within ${startTimeoutMs / 1000} s; health.startTimeoutMs allows more.`,
       ),
     )
-    this.#running ??= this.#keepRunning(resolve, reject).catch((error: unknown) => {
-      if (!this.#stopping.signal.aborted) this.#log.error({ err: error }, 'the launcher failed')
-      reject(error)
+    this.#stopping.signal.addEventListener('abort', () =>
+      refuse(`Instance ${id} was stopped before it was ready.`),
+    )
+    this.#running ??= this.#keepRunning(started.resolve, refuse).catch((error: unknown) => {
+      this.#log.error({ err: error }, 'the launcher failed')
+      started.reject(error)
     })
-    return promise.finally(cancel)
+    return started.promise.finally(cancel)
   }
 
   /** Ends a process that hangs; it comes back as after a crash. SIGKILL reaches a stopped process too. */
@@ -113,26 +120,34 @@ export class LocalProcess implements Service {
     this.#registry.move(this.#instance, 'stopped')
   }
 
-  async #keepRunning(onReady: () => void, onRefused: (error: Error) => void): Promise<void> {
+  async #keepRunning(onReady: () => void, onRefused: (reason: string) => void): Promise<void> {
     const stopping = this.#stopping.signal
+    const { id } = this.#instance
     let delayMs = this.#limits().restartDelayMs
-    while (!stopping.aborted) {
+    let wasReady = false
+    for (let starts = 1; !stopping.aborted; starts += 1) {
       const startedAtMs = this.#clock.now()
       const child = this.#spawn()
       const ended = describeEnd(child)
       const outcome = await this.#awaitReady(child, ended)
       if (stopping.aborted) break
-      if (outcome.kind === 'failed') onRefused(new SetupError(outcome.message))
       if (outcome.kind === 'ready') {
+        wasReady = true
         this.#registry.move(this.#instance, 'ready')
         onReady()
       }
       const how = await ended
       if (stopping.aborted) break
       this.#registry.move(this.#instance, 'crashed')
-      const ranMs = this.#clock.now() - startedAtMs
-      if (ranMs > healthyAfterMs) delayMs = this.#limits().restartDelayMs
       const reason = outcome.kind === 'failed' ? outcome.message : how
+      if (!wasReady && (outcome.kind === 'failed' || starts === startsMax)) {
+        onRefused(
+          outcome.kind === 'failed'
+            ? reason
+            : `Instance ${id} ended ${starts} times before it was ready: ${how}.`,
+        )
+      }
+      if (this.#clock.now() - startedAtMs > healthyAfterMs) delayMs = this.#limits().restartDelayMs
       this.#log.error({ reason, restartInMs: delayMs }, 'instance ended; it will be restarted')
       await this.#clock.sleep(delayMs, stopping).catch(() => {})
       if (stopping.aborted) break
