@@ -1,10 +1,10 @@
 import type { ServerResponse } from 'node:http'
 import { systemClock } from '../src/core/clock.ts'
-import { fail } from '../src/core/errors.ts'
 import { makeId } from '../src/core/ids.ts'
 import { type Body, type Call, parseCall } from './call.ts'
-import { Choice, type FinishReason, makeJobs } from './choice.ts'
+import type { Choice, FinishReason } from './choice.ts'
 import type { Engine } from './engine.ts'
+import { assertRoom, generate, type Reply, type TokenCounts } from './generate.ts'
 import type { TokenLogprobs } from './job.ts'
 import { type CompletionLogprobs, formatCompletionLogprobs, lengthOf } from './logprobs.ts'
 import { integer } from './parameters.ts'
@@ -25,16 +25,6 @@ function parseCompletion(body: Body, engine: Engine): CompletionCall {
   return { ...call, prompts, logprobs, echo: body['echo'] === true }
 }
 
-/** @throws invalid_request when a request asks for more sequences than could ever be taken in. */
-export function assertRoom(choices: number, engine: Engine): void {
-  const { jobsMax } = engine.scheduler
-  if (choices <= jobsMax) return
-  throw fail('invalid_request', {
-    message: `\`n\` times the number of prompts is ${choices}; this instance takes ${jobsMax} at once.`,
-    param: 'n',
-  })
-}
-
 /**
  * POST /v1/completions. Resolves when the reply is complete; rejects with what goes wrong before or during it.
  * Choices are numbered prompt by prompt: those of the first prompt come first.
@@ -44,64 +34,22 @@ export function complete(
   response: ServerResponse,
   engine: Engine,
   signal: AbortSignal,
-): Promise<{ prompt: number; generated: number; cached: number }> {
+): Promise<void> {
   const call = parseCompletion(body, engine)
-  return new Promise((resolve, reject) => {
-    const reply = call.stream
-      ? new StreamedCompletion(call, response, engine)
-      : new WholeCompletion(call, response, engine)
-    let open = call.prompts.length * call.n
-    const all: Choice[] = []
-    const jobs = call.prompts.flatMap((prompt, p) => {
-      const choices = Array.from({ length: call.n }, (_, c) => {
-        const index = p * call.n + c
-        const choice: Choice = new Choice(engine.loaded.vocabulary, call.stops, {
-          onText: (text, logprobs) => reply.onText(index, text, logprobs, choice),
-          onFinish: (reason) => {
-            reply.onFinish(index, reason, choice)
-            open -= 1
-            if (open === 0) resolve(finish())
-          },
-          onError: reject,
-        })
-        return choice
-      })
-      all.push(...choices)
-      return makeJobs(choices, {
-        prompt: prompt.tokens,
-        tokensMax: Math.min(
-          call.tokensMax ?? tokensMaxDefault,
-          engine.loaded.contextTokens - prompt.tokens.length,
-        ),
-        sampling: call.sampling,
-        grammar: null,
-        topLogprobs: call.logprobs,
-        promptLogprobs: call.echo && call.logprobs !== null,
-        ignoreEnd: call.ignoreEnd,
-      })
-    })
-    const finish = () => {
-      const tokens = countTokens(call, all)
-      reply.end(tokens)
-      return tokens
-    }
-    engine.scheduler.submit(jobs, signal)
-  })
-}
-
-/** A prompt counts once, however many replies it has. */
-function countTokens(call: CompletionCall, choices: readonly Choice[]) {
-  let [prompt, generated, cached] = [0, 0, 0]
-  for (const [i, choice] of choices.entries()) {
-    generated += choice.generatedTokens
-    if (i % call.n !== 0) continue
-    prompt += (call.prompts[i / call.n] as Prompt).tokens.length
-    cached += choice.cachedTokens
+  const reply = call.stream
+    ? new StreamedCompletion(call, response, engine)
+    : new WholeCompletion(call, response, engine)
+  const plan = {
+    call,
+    tokensMax: call.tokensMax ?? tokensMaxDefault,
+    grammar: null,
+    topLogprobs: call.logprobs,
+    promptLogprobs: call.echo && call.logprobs !== null,
   }
-  return { prompt, generated, cached }
+  return generate(plan, reply, engine, signal)
 }
 
-abstract class CompletionReply {
+abstract class CompletionReply implements Reply {
   protected readonly call: CompletionCall
   protected readonly response: ServerResponse
   protected readonly engine: Engine
@@ -123,7 +71,7 @@ abstract class CompletionReply {
 
   abstract onText(index: number, text: string, logprobs: readonly TokenLogprobs[], choice: Choice): void
   abstract onFinish(index: number, reason: FinishReason, choice: Choice): void
-  abstract end(tokens: { prompt: number; generated: number; cached: number }): void
+  abstract end(tokens: TokenCounts): void
 
   protected promptOf(index: number): Prompt {
     return this.call.prompts[Math.floor(index / this.call.n)] as Prompt
@@ -172,7 +120,7 @@ class WholeCompletion extends CompletionReply {
     }
   }
 
-  end(tokens: { prompt: number; generated: number; cached: number }): void {
+  end(tokens: TokenCounts): void {
     sendJson(this.response, 200, { ...this.head, choices: this.#choices, usage: makeUsage(tokens) })
   }
 }
@@ -209,7 +157,7 @@ class StreamedCompletion extends CompletionReply {
     this.#write(index, '', null, reason)
   }
 
-  end(tokens: { prompt: number; generated: number; cached: number }): void {
+  end(tokens: TokenCounts): void {
     if (this.call.includeUsage) {
       this.#events.write(JSON.stringify({ ...this.head, choices: [], usage: makeUsage(tokens) }))
     }

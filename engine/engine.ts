@@ -1,10 +1,11 @@
 import type { Clock } from '../src/core/clock.ts'
 import type { Embedder } from './embeddings.ts'
-import { createGrammarOpener } from './grammar.ts'
+import { createGrammars, type Grammars } from './grammar.ts'
 import { createMetrics, type EngineMetrics } from './metrics.ts'
 import type { LoadedModel } from './model.ts'
 import type { EngineOptions } from './options.ts'
 import { Scheduler } from './scheduler.ts'
+import { createChatTemplate, type ChatTemplate } from './template.ts'
 
 /** What the routes work with. */
 export type Engine = {
@@ -12,6 +13,8 @@ export type Engine = {
   scheduler: Scheduler
   embedder: Embedder
   metrics: EngineMetrics
+  grammars: Grammars
+  template: ChatTemplate
   clock: Clock
   /** Seconds since the epoch at which the model was loaded: its `created`. */
   loadedAtS: number
@@ -24,6 +27,7 @@ export function createEngine(input: {
   clock: Clock
 }): Engine {
   const { loaded, options, clock } = input
+  const grammars = createGrammars(loaded)
   const metrics = createMetrics(loaded.name)
   const scheduler = new Scheduler({
     native: loaded.native,
@@ -35,7 +39,7 @@ export function createEngine(input: {
     canCut: loaded.canCut,
     isEnd: loaded.isEnd,
     endTokens: loaded.endTokens,
-    openGrammar: createGrammarOpener(loaded),
+    openGrammar: (grammar) => grammars.open(grammar),
     observe: metrics.observer,
   })
   metrics.watch(() => scheduler.counts)
@@ -44,6 +48,8 @@ export function createEngine(input: {
     scheduler,
     embedder: input.embedder,
     metrics,
+    grammars,
+    template: createChatTemplate(loaded),
     clock,
     loadedAtS: Math.floor(clock.wallMs() / 1000),
   }

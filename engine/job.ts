@@ -1,3 +1,4 @@
+import type { LlamaGrammar } from 'node-llama-cpp'
 import type { SamplerConfig } from './native.ts'
 
 /** Log probabilities at one position, before any sampling parameter: what the model itself thinks. */
@@ -17,8 +18,8 @@ export type Job = {
   /** Tokens to generate at most; 0 reads the prompt only. */
   tokensMax: number
   sampling: SamplerConfig
-  /** Text of a GBNF grammar that the reply must follow. */
-  grammar: string | null
+  /** The grammar that the reply must follow. */
+  grammar: LlamaGrammar | null
   /** Most likely tokens to report beside each sampled one; null for no log probabilities. */
   topLogprobs: number | null
   /** Whether log probabilities of the prompt are wanted too. */

@@ -33,6 +33,8 @@ export type LoadedModel = {
   chatTemplate: string | null
   /** Turns text into tokens; with `special`, the names of control tokens in it become those tokens. */
   tokenize(text: string, special: boolean): number[]
+  /** The text of tokens from the beginning of a text on; control tokens have none. */
+  detokenize(tokens: readonly number[]): string
   /** The token that every prompt begins with, for the models that want one. */
   beginToken: number | null
   isEnd(token: number): boolean
@@ -72,6 +74,7 @@ export async function loadModel(options: EngineOptions, signal?: AbortSignal): P
     canCut: !isRecurrent && !isHybrid && (swaSize ?? 0) === 0,
     chatTemplate: info.metadata.tokenizer?.chat_template ?? null,
     tokenize: (text, special) => model.tokenize(text, special) as number[],
+    detokenize: (tokens) => model.detokenize(tokens as Token[]),
     beginToken: model.tokens.shouldPrependBosToken ? (model.tokens.bos as number | null) : null,
     isEnd,
     endTokens: [...vocabulary.controlTexts().values()].filter(isEnd),

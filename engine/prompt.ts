@@ -48,8 +48,7 @@ function promptOfTokens(tokens: readonly unknown[], param: string, loaded: Loade
     throw invalid(`${param}[${i}]`, `is ${show(token)}; the tokens of this model are 0 to ${last}.`)
   }
   const known = tokens as number[]
-  const bytes = Buffer.concat(known.map((token) => loaded.vocabulary.piece(token).bytes))
-  return { tokens: known, text: bytes.toString('utf8') }
+  return { tokens: known, text: loaded.detokenize(known) }
 }
 
 /** Tokens with the one that every prompt of this model begins with; an empty prompt gets one to go on from. */

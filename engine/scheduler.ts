@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert'
+import type { LlamaGrammar } from 'node-llama-cpp'
 import type { Clock } from '../src/core/clock.ts'
 import { fail } from '../src/core/errors.ts'
 import { adaptPromptTokens, planBatch, type Pending } from './batch.ts'
@@ -21,7 +22,7 @@ export type SchedulerParts = {
   isEnd(token: number): boolean
   endTokens: readonly number[]
   /** The state of a grammar at its beginning, for one reply. */
-  openGrammar(grammar: string): object
+  openGrammar(grammar: LlamaGrammar): object
   observe: SchedulerObserver
 }
 
