@@ -14,6 +14,3 @@ if (major < required.major || (major === required.major && minor < required.mino
 
 const { runCommandLine } = await import('./cli/program.ts')
 process.exitCode = await runCommandLine(process.argv.slice(2))
-
-// Without an export or an import this would not be a module, and could not wait.
-export {}

@@ -1,3 +1,4 @@
+import { isatty } from 'node:tty'
 import type { RunningApp } from '../app.ts'
 import { findConfigFile } from '../config/config-file.ts'
 import type { Flags } from '../config/flags.ts'
@@ -59,14 +60,16 @@ export async function serve(options: { config?: string; flags: Flags }): Promise
 
   const stopping = new AbortController()
   let app: RunningApp | null = null
-  let stopped: Promise<void> | null = null
+  let stopped = Promise.resolve()
   const stop = (reason: string) => {
     if (stopping.signal.aborted) return
     stopping.abort()
+    if (app === null) return
     const seconds = Math.ceil(config.server.drainTimeoutMs / 1000)
-    if (app)
-      say(`${reason}: requests in flight have up to ${seconds} s to finish; Ctrl-C again stops at once`)
-    stopped = app?.stop() ?? null
+    say(`${reason}: requests in flight have up to ${seconds} s to finish; Ctrl-C again stops at once`)
+    stopped = app.stop()
+    // Awaited below, where its failure is told; until then it must not count as unhandled.
+    stopped.catch(() => {})
   }
   const force = (signal: StopSignal) => {
     const code = exitCodes[signal]
@@ -82,14 +85,14 @@ export async function serve(options: { config?: string; flags: Flags }): Promise
   try {
     await fetchModels(config, stopping.signal)
     const { startApp } = await import('../app.ts')
-    app = await startApp(config, { configFile, reload: load, signal: stopping.signal })
+    app = await startApp(config, { version: readVersion(), signal: stopping.signal })
     if (stopping.signal.aborted) {
       await app.stop({ force: true })
       return 0
     }
     say(formatBanner({ version: readVersion(), url: app.url, configFile, models: app.models }))
 
-    const ownsTerminal = Boolean(process.stdout.isTTY || process.stderr.isTTY) && hasTerminal()
+    const ownsTerminal = (isatty(1) || isatty(2)) && hasTerminal()
     const reload = makeReloader(app, load, stopping.signal)
     const watcher = watchConfig({
       file: configFile,

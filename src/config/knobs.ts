@@ -22,7 +22,7 @@ export type Rule = {
 }
 
 /** A schema of the library as the plain JSON Schema that it is. */
-export const toRule = (schema: TSchema): Rule => schema as Rule
+export const toRule = (schema: TSchema): Rule => schema
 
 export const configRule = toRule(ConfigSchema)
 

@@ -16,7 +16,7 @@ const isMapping = (value: unknown): value is Record<string, unknown> =>
 /** These hold secrets when someone errs, so their values never reach a message. */
 const isSecretPlace = (path: Path) => path.at(-1) === 'apiKeyEnv'
 
-const nameOf = (path: Path) => String(path.findLast((step) => typeof step === 'string') ?? '')
+const nameOf = (path: Path) => path.findLast((step) => typeof step === 'string') ?? ''
 
 function refuse(rule: Rule, value: unknown, path: Path, report: Report): undefined {
   const shown = isSecretPlace(path) ? '(not shown)' : showValue(value)

@@ -1,0 +1,138 @@
+import { SetupError } from '../core/errors.ts'
+import { readEvents } from '../core/sse.ts'
+import { commandName } from './version.ts'
+
+/** A running server as the commands talk to it. */
+export type Server = { url: string; apiKey: string | null }
+
+/** One entry of `GET /v1/models`; other servers leave the counts out. */
+export type ListedModel = {
+  id: string
+  alias_of?: string
+  instances?: { total: number; available: number }
+}
+
+type ErrorReply = { error?: { message?: unknown } | string }
+
+/** The server of `--url`, `AUTOGLM_URL` or the default, with the key of `AUTOGLM_API_KEY`. */
+export function findServer(url: string | undefined, env: NodeJS.ProcessEnv): Server {
+  const text = url ?? (env.AUTOGLM_URL || 'http://127.0.0.1:8080')
+  if (!/^https?:\/\/./.test(text) || !URL.canParse(text)) {
+    throw new SetupError(`--url ${text} is not a URL; write one such as http://127.0.0.1:8080`)
+  }
+  const { origin, pathname } = new URL(text)
+  // People paste the base URL that other clients want.
+  return {
+    url: `${origin}${pathname.replace(/\/+$/, '').replace(/\/v1$/, '')}`,
+    apiKey: env.AUTOGLM_API_KEY || null,
+  }
+}
+
+function explainFailure(server: Server, error: unknown): SetupError {
+  const { cause } = error as { cause?: { code?: string; message?: string } }
+  const reason = cause?.code ?? cause?.message ?? (error instanceof Error ? error.message : String(error))
+  return new SetupError(
+    `no server answers at ${server.url} (${reason}); start one with: ${commandName} serve\nor name another with --url`,
+    { cause: error },
+  )
+}
+
+function readMessage(text: string): string | null {
+  try {
+    const { error } = JSON.parse(text) as ErrorReply
+    if (typeof error === 'string') return error
+    return typeof error?.message === 'string' ? error.message : null
+  } catch {
+    return null
+  }
+}
+
+const errorTextCharactersMax = 300
+
+async function explainStatus(server: Server, path: string, response: Response): Promise<SetupError> {
+  const text = await response.text().catch(() => '')
+  const said = readMessage(text) ?? text.trim().slice(0, errorTextCharactersMax)
+  if (response.status === 401 || response.status === 403) {
+    const way = server.apiKey === null ? 'set AUTOGLM_API_KEY' : 'check AUTOGLM_API_KEY'
+    return new SetupError(`${server.url} refuses the request (${response.status}); ${way}`)
+  }
+  if (response.status === 404 && readMessage(text) === null) {
+    return new SetupError(`${server.url}${path} is not there (404); is this an OpenAI-compatible server?`)
+  }
+  return new SetupError(`${server.url} answered ${response.status}${said === '' ? '' : `: ${said}`}`)
+}
+
+/** A request to the server. Throws a SetupError when nobody answers; aborting throws the signal's reason. */
+export async function ask(server: Server, path: string, init: RequestInit = {}): Promise<Response> {
+  const headers = new Headers(init.headers)
+  if (server.apiKey !== null) headers.set('authorization', `Bearer ${server.apiKey}`)
+  try {
+    return await fetch(`${server.url}${path}`, { ...init, headers })
+  } catch (error) {
+    init.signal?.throwIfAborted()
+    throw explainFailure(server, error)
+  }
+}
+
+/** The JSON of a successful answer; anything else is a SetupError. */
+export async function askForJson(server: Server, path: string): Promise<unknown> {
+  const response = await ask(server, path)
+  if (!response.ok) throw await explainStatus(server, path, response)
+  try {
+    return await response.json()
+  } catch (error) {
+    throw new SetupError(`${server.url}${path} did not answer JSON; is this an OpenAI-compatible server?`, {
+      cause: error,
+    })
+  }
+}
+
+export async function listModels(server: Server): Promise<ListedModel[]> {
+  const { data } = (await askForJson(server, '/v1/models')) as { data?: ListedModel[] }
+  if (!Array.isArray(data)) throw new SetupError(`${server.url}/v1/models did not answer a list of models`)
+  return data
+}
+
+type Chunk = ErrorReply & {
+  choices?: { delta?: { content?: string | null }; finish_reason?: string | null }[]
+}
+
+function parseChunk(data: string): Chunk {
+  try {
+    return JSON.parse(data) as Chunk
+  } catch (error) {
+    throw new SetupError('the server sent an event that is not JSON', { cause: error })
+  }
+}
+
+/** The pieces of one streamed answer. Throws a SetupError for an error of the server, before or amid the answer. */
+export async function* streamChat(
+  server: Server,
+  body: Record<string, unknown>,
+  signal: AbortSignal,
+): AsyncGenerator<string> {
+  const path = '/v1/chat/completions'
+  const response = await ask(server, path, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ ...body, stream: true }),
+    signal,
+  })
+  if (!response.ok || response.body === null) throw await explainStatus(server, path, response)
+  let ended = false
+  try {
+    for await (const data of readEvents(response.body)) {
+      if (data === '[DONE]') return
+      const chunk = parseChunk(data)
+      if (chunk.error !== undefined) throw new SetupError(`the answer broke off: ${readMessage(data) ?? 'the server failed'}`)
+      const choice = chunk.choices?.[0]
+      if (choice?.delta?.content) yield choice.delta.content
+      if (choice?.finish_reason) ended = true
+    }
+  } catch (error) {
+    signal.throwIfAborted()
+    if (error instanceof SetupError) throw error
+    throw new SetupError(`the answer broke off: the connection to ${server.url} was lost`, { cause: error })
+  }
+  if (!ended) throw new SetupError(`the answer broke off: ${server.url} ended it too early`)
+} // prettier-ignore
