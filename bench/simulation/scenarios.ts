@@ -22,8 +22,9 @@ const base: Omit<Scenario, 'name'> = {
 }
 
 /**
- * Six ways in which eight instances meet the same hour of traffic. The load is the highest at which round robin does
- * not yet drown, about three quarters of what the fleet can take.
+ * Seven ways in which eight instances meet the same hour of traffic. The load is the highest at which round robin does
+ * not yet drown, about three quarters of what
+ * the fleet can take where its instances are alike.
  */
 export const scenarios: readonly Scenario[] = [
   { ...base, name: 'eight equal instances' },
@@ -33,6 +34,12 @@ export const scenarios: readonly Scenario[] = [
     name: 'the same, and the weights say so',
     instances: slower.map(({ speed }) => ({ speed, weight: speed })),
     speedup: 1.36,
+  },
+  {
+    ...base,
+    name: 'two at 0.4 and two at 0.25 of the speed',
+    instances: [1, 1, 1, 1, 0.4, 0.4, 0.25, 0.25].map((speed) => ({ speed, weight: 1 })),
+    speedup: 0.45,
   },
   {
     ...base,

@@ -10,9 +10,9 @@ const requestBytes = 8192
  *   sqrt(estimate) * (waiting bytes + own bytes + 8192 * (in flight + 1)) / weight
  *
  * An engine takes prompts in one after another, so the bytes that wait there are its queue; those whose answer has
- * begun cost the newcomer little. The estimate tells fast instances from slow ones. It holds the wait in the queue
- * too, which is counted already, and its root takes that out: with e = slowness * queue and queues in balance, the
- * root is what makes the products equal.
+ * begun cost the newcomer little. The estimate tells fast instances from slow ones. Its root, because it has counted
+ * the queue already and swings with the sizes of the latest prompts: unrooted, it fills some instances and leaves
+ * others idle when answers are long.
  */
 export function expectWait(
   candidate: Candidate,

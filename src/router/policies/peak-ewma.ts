@@ -6,7 +6,7 @@ import type { Candidate, Policy, PolicyContext } from './policy.ts'
  *
  * It looks at all candidates where Peak EWMA draws two at random. Two choices protect against figures that are old or
  * shared, so that not everybody runs to the same instance; these are the gateway's own and of this moment, and the
- * best of all halves the wait of the best of two.
+ * best of all waits a third less at the median than the best of two (docs/routing.md).
  * Sources: Finagle, https://twitter.github.io/finagle/guide/Clients.html; the queue by its work and not its length:
  * Mooncake, https://arxiv.org/abs/2407.00079, section 6.
  */
