@@ -6,6 +6,7 @@ import { SetupError } from '../core/errors.ts'
 import type { Service } from '../core/service.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Instance } from './instance.ts'
+import { forgive } from './outlier.ts'
 import type { Registry } from './registry.ts'
 
 export type LaunchLimits = {
@@ -133,6 +134,7 @@ export class LocalProcess implements Service {
       if (stopping.aborted) break
       if (outcome.kind === 'ready') {
         wasReady = true
+        forgive(this.#instance)
         this.#registry.move(this.#instance, 'ready')
         onReady()
       }

@@ -39,3 +39,11 @@ export function recordSuccess(instance: Instance, limits: EjectionLimits, nowMs:
     instance.ejections = 0
   }
 }
+
+/** A new process under the old name: what its predecessor did is not held against it. */
+export function forgive(instance: Instance): void {
+  instance.failuresConsecutive = 0
+  instance.ejections = 0
+  instance.ejectedUntilMs = 0
+  instance.busyUntilMs = 0
+}
