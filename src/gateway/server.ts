@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
@@ -216,7 +217,7 @@ function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): 
     known[error.code ?? ''] ?? fail('invalid_request', { message: 'This is not a valid HTTP request.' })
   const body = JSON.stringify(toErrorBody(answer))
   const head = [
-    `HTTP/1.1 ${answer.status} ${answer.status === 408 ? 'Request Timeout' : 'Bad Request'}`,
+    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status]}`,
     'content-type: application/json; charset=utf-8',
     `content-length: ${Buffer.byteLength(body)}`,
     'connection: close',
