@@ -1,4 +1,3 @@
-import type { Cancellation } from '../core/cancellation.ts'
 import type { Clock } from '../core/clock.ts'
 import { endOfLastEvent, readEventData, splitEvents } from '../core/sse.ts'
 import type { Instance } from '../fleet/instance.ts'
@@ -50,7 +49,11 @@ export class Attempt implements Receiver {
   readonly #number: number
   readonly #startedAtMs: number
   readonly #resume = () => this.#exchange?.resume()
-  #cancellation: Cancellation | null = null
+  readonly #onAbort = () => {
+    this.#exchange?.abort()
+    this.#settle({ kind: 'cancelled' })
+  }
+  #signal: AbortSignal | null = null
   #exchange: Exchange | null = null
   #finish: ((result: AttemptResult) => void) | null = null
 
@@ -84,15 +87,13 @@ export class Attempt implements Receiver {
     this.#startedAtMs = parts.clock.now()
   }
 
-  run(cancellation: Cancellation): Promise<AttemptResult> {
-    this.#cancellation = cancellation
+  /** Resolves with what came of it. When `signal` is aborted, the instance is free at once. */
+  run(signal: AbortSignal): Promise<AttemptResult> {
+    this.#signal = signal
     this.#instance.inFlight += 1
+    signal.addEventListener('abort', this.#onAbort)
     return new Promise((resolve) => {
       this.#finish = resolve
-      cancellation.listen(() => {
-        this.#exchange?.abort()
-        this.#settle({ kind: 'cancelled' })
-      })
       try {
         this.#exchange = this.#instance.connections.send(
           {
@@ -273,7 +274,7 @@ export class Attempt implements Receiver {
     this.#finish = null
     this.#held = []
     this.#instance.inFlight -= 1
-    this.#cancellation?.listen(null)
+    this.#signal?.removeEventListener('abort', this.#onAbort)
     finish(result)
   }
 }

@@ -1,4 +1,3 @@
-import type { Cancellation } from '../core/cancellation.ts'
 import type { Clock } from '../core/clock.ts'
 import { fail, type ApiError } from '../core/errors.ts'
 import type { Instance } from '../fleet/instance.ts'
@@ -93,7 +92,7 @@ export class Router {
    * Brings the answer to a call into `sink`. Throws an ApiError when there is none: before `sink.head` it is the
    * whole answer, after it the end of a broken one.
    */
-  async run(call: Call, sink: Sink, cancellation: Cancellation): Promise<void> {
+  async run(call: Call, sink: Sink, signal: AbortSignal): Promise<void> {
     const model = this.resolve(call.model)
     if (model === null) {
       throw fail('model_not_found', {
@@ -105,7 +104,7 @@ export class Router {
     const tried: Instance[] = []
     let last: Failure | null = null
     for (;;) {
-      if (cancellation.cancelled) throw fail('client_closed')
+      if (signal.aborted) throw fail('client_closed')
       const choice = this.#choose(model, call, tried)
       if (!choice) throw last ? toError(last) : this.#noInstance(model)
       if (last) {
@@ -117,7 +116,7 @@ export class Router {
       }
       tried.push(choice.instance)
       const parts = { call, sink, clock: this.#clock, number: tried.length, ...choice }
-      const result = await new Attempt(parts).run(cancellation)
+      const result = await new Attempt(parts).run(signal)
       const failure = this.#account(result, choice.instance, choice.model)
       if (result.kind === 'answered') return
       if (result.kind === 'cancelled' || failure === null) throw fail('client_closed')

@@ -2,7 +2,6 @@ import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { BoundedQueue, LruMap } from '../../src/core/bounded.ts'
-import { Cancellation } from '../../src/core/cancellation.ts'
 import { systemClock } from '../../src/core/clock.ts'
 import { ApiError, errorTable, fail, toApiError, toErrorBody } from '../../src/core/errors.ts'
 import { makeId } from '../../src/core/ids.ts'
@@ -60,21 +59,6 @@ test('every error has a status its class promises, and a body in the shape clien
 
 test('ids differ', () => {
   assert.equal(new Set(Array.from({ length: 10_000 }, () => makeId('x'))).size, 10_000)
-})
-
-test('a cancellation tells its listener once', () => {
-  const cancellation = new Cancellation()
-  let calls = 0
-  cancellation.listen(() => (calls += 1))
-  cancellation.cancel()
-  cancellation.cancel()
-  assert.equal(calls, 1)
-  assert.equal(cancellation.cancelled, true)
-  const abort = new AbortController()
-  const follower = Cancellation.from(abort.signal)
-  abort.abort()
-  assert.equal(follower.cancelled, true)
-  assert.equal(Cancellation.from(AbortSignal.abort()).cancelled, true)
 })
 
 test('sleep ends early when its signal is aborted, before or after it begins', async () => {

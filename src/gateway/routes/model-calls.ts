@@ -1,5 +1,4 @@
 import type { FastifyInstance } from 'fastify'
-import { Cancellation } from '../../core/cancellation.ts'
 import { fail, toApiError } from '../../core/errors.ts'
 import { compileParser, modelRoutes } from '../completion-call.ts'
 import type { GatewayParts } from '../parts.ts'
@@ -37,19 +36,19 @@ export function addModelCallRoutes(app: FastifyInstance, parts: GatewayParts, bo
       // From here on the answer is the relay's to write.
       reply.hijack()
       const response = reply.raw
-      const cancellation = new Cancellation()
+      const client = new AbortController()
       const relay = new Relay({ response, record, book, clock, hidesUsage: call.hidesUsage, stallMs })
       response.prependListener('close', () => {
         if (response.writableFinished) return
         record.status = 499
         record.error ??= 'client_closed'
-        cancellation.cancel()
+        client.abort()
       })
-      router.run(call, relay, cancellation).catch((thrown: unknown) => {
+      router.run(call, relay, client.signal).catch((thrown: unknown) => {
         const error = toApiError(thrown)
         if (error.code === 'internal')
           parts.log.error({ err: thrown, requestId: request.id }, 'request failed')
-        relay.fail(cancellation.cancelled ? fail('client_closed') : error)
+        relay.fail(client.signal.aborted ? fail('client_closed') : error)
       })
     })
   }
