@@ -39,7 +39,7 @@ export type InstanceSpec = {
   models: ReadonlyMap<string, string>
 }
 
-/** Time to the first byte, as a peak-sensitive moving average; see `latency.ts`. */
+/** Time to the first byte, as a moving average; see `latency.ts`. */
 export type LatencyEstimate = { estimateMs: number; updatedAtMs: number }
 
 /** One model instance as the router sees it: its contract, its state and its live counts. */
@@ -50,6 +50,8 @@ export class Instance {
   /** Weight, limits and model names may change while it runs; where it listens may not. */
   spec: InstanceSpec
   inFlight = 0
+  /** Bytes of the request bodies sent to it that wait for the first byte of their answer. */
+  waitingBytes = 0
   failuresConsecutive = 0
   ejections = 0
   /** Until then (monotonic ms) the instance gets no traffic: it failed too often. */

@@ -104,8 +104,13 @@ export function exposeFleet(
     ({ ejectedUntilMs }) => (clock.now() < ejectedUntilMs ? 1 : 0),
   )
   perInstance(
+    'autoglm_instance_waiting_bytes',
+    'Bytes of the request bodies that wait for the first byte of their answer.',
+    ({ waitingBytes }) => waitingBytes,
+  )
+  perInstance(
     'autoglm_instance_latency_seconds',
-    'Peak-sensitive moving average of the time to the first byte.',
+    'Moving average of the time to the first byte.',
     ({ latency }) => readLatency(latency, clock.now()) / 1000,
   )
   new Gauge(

@@ -34,7 +34,7 @@ const doneMark = Buffer.from('[DONE]')
 
 /**
  * One try of a call on one instance: sends it, holds the answer back until it is known to be one, and passes it to
- * the sink. Counts the instance's requests in flight, exactly, on every way out.
+ * the sink. Counts the instance's requests in flight and the bytes that wait there, exactly, on every way out.
  *
  *   a whole answer:  collected -> checked -> head and body together
  *   a large one:     head once `heldBytesMax` have come, then chunk by chunk
@@ -65,6 +65,7 @@ export class Attempt implements Receiver {
   #committed = false
   #doneSeen = false
   #bytes = 0
+  #waitingBytes = 0
   /** A whole answer so far, or the unfinished event at the end of a stream so far. */
   #held: Buffer[] = []
 
@@ -92,6 +93,9 @@ export class Attempt implements Receiver {
     this.#signal = signal
     this.#instance.inFlight += 1
     signal.addEventListener('abort', this.#onAbort)
+    const body = this.#call.bodyFor(this.#instance.spec.models.get(this.#publicModel) ?? this.#publicModel)
+    this.#waitingBytes = body.length
+    this.#instance.waitingBytes += body.length
     return new Promise((resolve) => {
       this.#finish = resolve
       try {
@@ -106,7 +110,7 @@ export class Attempt implements Receiver {
               this.#call.id,
               ...this.#call.headers,
             ],
-            body: this.#call.bodyFor(this.#instance.spec.models.get(this.#publicModel) ?? this.#publicModel),
+            body,
           },
           this,
         )
@@ -126,10 +130,7 @@ export class Attempt implements Receiver {
   }
 
   onData(chunk: Buffer): boolean {
-    if (this.#bytes === 0 && this.#isSuccess) {
-      const nowMs = this.#clock.now()
-      observeLatency(this.#instance.latency, nowMs - this.#startedAtMs, nowMs)
-    }
+    if (this.#bytes === 0) this.#onFirstByte()
     this.#bytes += chunk.length
     if (this.#isStream) return this.#onStreamData(chunk)
     if (!this.#isSuccess) {
@@ -147,6 +148,19 @@ export class Attempt implements Receiver {
 
   onError(error: Error): void {
     this.#fail(judgeTransportError(error))
+  }
+
+  #onFirstByte(): void {
+    this.#leaveQueue()
+    if (!this.#isSuccess) return
+    const nowMs = this.#clock.now()
+    observeLatency(this.#instance.latency, nowMs - this.#startedAtMs, nowMs)
+  }
+
+  /** The instance has taken the request in: it no longer stands in the way of others. */
+  #leaveQueue(): void {
+    this.#instance.waitingBytes -= this.#waitingBytes
+    this.#waitingBytes = 0
   }
 
   #onBodyData(chunk: Buffer): boolean {
@@ -273,6 +287,7 @@ export class Attempt implements Receiver {
     if (!finish) return
     this.#finish = null
     this.#held = []
+    this.#leaveQueue()
     this.#instance.inFlight -= 1
     this.#signal?.removeEventListener('abort', this.#onAbort)
     finish(result)

@@ -75,6 +75,7 @@ test('in-flight counts end at zero over random failures, aborts and retries', as
       for (const fake of [a, b, c]) await fake.until(({ active }) => active === 0)
       for (const id of ['a', 'b', 'c']) {
         assert.equal(await readMetric(gateway.url, `autoglm_instance_in_flight{instance="${id}"}`), 0, id)
+        assert.equal(await readMetric(gateway.url, `autoglm_instance_waiting_bytes{instance="${id}"}`), 0, id)
       }
     }),
     { numRuns: 25 },

@@ -4,16 +4,21 @@ import type { Candidate, Policy } from './policy.ts'
 export type SessionOptions = {
   /** An instance takes at most this many times its fair share of the requests in flight. */
   loadFactor: number
+  /**
+   * Below so many in flight for its weight an instance is never passed over. The share alone allows one request an
+   * instance in a quiet hour, and would then send half of the sessions away from instances that are all but idle.
+   */
+  inFlightFree: number
 }
 
-export const sessionDefaults: SessionOptions = { loadFactor: 1.25 }
+export const sessionDefaults: SessionOptions = { loadFactor: 1.25, inFlightFree: 4 }
 
 /** Longer keys are told apart by their beginning only, so that a key cannot be made to cost much. */
 const keyCharsMax = 256
 
 /**
  * Consistent hashing with bounded load. Each session ranks the instances by weighted rendezvous hashing and goes to
- * the first of its ranking that holds less than its bounded share of the requests in flight. No memory: when an
+ * the first of its ranking that is not over its bounded share of the requests in flight. No memory: when an
  * instance leaves, only its own sessions move, spread over all others; when it returns, exactly they move back.
  * A call without a session goes where `peak_ewma` would send it.
  * Sources: Mirrokni, Thorup, Zadimoghaddam, Consistent Hashing with Bounded Loads, https://arxiv.org/abs/1608.01350;
@@ -32,7 +37,7 @@ export function createSession(options: SessionOptions = sessionDefaults): Policy
 function pickBySession<C extends Candidate>(
   candidates: readonly C[],
   sessionKey: string,
-  { loadFactor }: SessionOptions,
+  { loadFactor, inFlightFree }: SessionOptions,
 ): C {
   let inFlight = 1
   let weights = 0
@@ -40,7 +45,7 @@ function pickBySession<C extends Candidate>(
     inFlight += candidate.inFlight
     weights += candidate.weight
   }
-  const allowedPerWeight = (loadFactor * inFlight) / weights
+  const allowedPerWeight = Math.max(inFlightFree, (loadFactor * inFlight) / weights)
   const keyHash = hashText(sessionKey, 0x811c9dc5)
   let best = candidates[0]!
   let bestScore = -1
