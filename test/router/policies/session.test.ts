@@ -68,10 +68,18 @@ describe('session', () => {
         const picked = policy.pick(candidates, makeCall({ sessionKey }), { nowMs: 0, random: () => 0 })
         const inFlight = loads.reduce((sum, load) => sum + load.inFlight, 1)
         const weights = loads.reduce((sum, load) => sum + load.weight, 0)
-        const bound = Math.ceil((sessionDefaults.loadFactor * inFlight * picked.weight) / weights)
+        const { loadFactor, inFlightFree } = sessionDefaults
+        const bound = Math.ceil(Math.max(inFlightFree, (loadFactor * inFlight) / weights) * picked.weight)
         assert.ok(picked.inFlight < bound, `${picked.inFlight} in flight, ${bound} allowed`)
       }),
     )
+  })
+
+  it('keeps a session in place while its instance has next to nothing to do', () => {
+    const home = place(fleet).get('session-1')
+    const light = fleet.map(({ id }) => makeCandidate(id, { inFlight: id === home ? 3 : 0 }))
+    const picked = policy.pick(light, makeCall({ sessionKey: 'session-1' }), { nowMs: 0, random: () => 0 })
+    assert.equal(picked.id, home)
   })
 
   it('spreads even a single hot session once its instance is full', () => {
