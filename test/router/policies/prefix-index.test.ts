@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { PrefixIndex } from '../../../src/router/policies/prefix-index.ts'
 
 const chain = (from: number, length: number) => Array.from({ length }, (_, i) => from + i)

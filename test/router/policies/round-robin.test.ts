@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { createRoundRobin } from '../../../src/router/policies/round-robin.ts'
 import { makeCall, makeCandidate } from './fake-fleet.ts'
 

@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import type { Candidate } from '../../../src/router/policies/policy.ts'
 import { createSession, sessionDefaults } from '../../../src/router/policies/session.ts'
 import { makeCall, makeCandidate, seedRandom } from './fake-fleet.ts'
