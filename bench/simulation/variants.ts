@@ -96,7 +96,7 @@ function drawTwo(policy: Policy): Policy {
 function hideWaiting(policy: Policy): Policy {
   return {
     pick(candidates, call, context) {
-      const bare = candidates.map(({ id, weight, inFlight, latency }) => ({ id, weight, inFlight, latency }))
+      const bare = candidates.map((candidate) => ({ ...candidate, waitingBytes: 0 }))
       return candidates[bare.indexOf(policy.pick(bare, call, context))]!
     },
   }

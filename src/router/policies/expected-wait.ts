@@ -19,7 +19,7 @@ export function expectWait(
   basis: { readonly nowMs: number; readonly averageMs: number },
   ownBytes: number,
 ): number {
-  const work = (candidate.waitingBytes ?? 0) + ownBytes + requestBytes * (candidate.inFlight + 1)
+  const work = candidate.waitingBytes + ownBytes + requestBytes * (candidate.inFlight + 1)
   return (Math.sqrt(readEstimate(candidate, basis)) * work) / candidate.weight
 }
 

@@ -7,11 +7,8 @@ export type Candidate = {
   /** Relative share, greater than 0. */
   readonly weight: number
   readonly inFlight: number
-  /**
-   * Bytes of the request bodies that were sent to it and wait for their first byte: the work in front of a newcomer.
-   * Where nobody counts it, the requests in flight have to do.
-   */
-  readonly waitingBytes?: number
+  /** Bytes of the request bodies that were sent to it and wait for their first byte: the work in front of a newcomer. */
+  readonly waitingBytes: number
   readonly latency: Readonly<LatencyEstimate>
 }
 

@@ -21,10 +21,10 @@ describe('peak_ewma', () => {
     assert.equal(pick([long, short]), 'short')
   })
 
-  it('counts the requests in flight where the waiting bytes are unknown', () => {
+  it('counts the requests in flight where nothing waits', () => {
     const latency = { estimateMs: 500, updatedAtMs: 0 }
-    const busy = { id: 'busy', weight: 1, inFlight: 3, latency }
-    const free = { id: 'free', weight: 1, inFlight: 1, latency }
+    const busy = { id: 'busy', weight: 1, inFlight: 3, waitingBytes: 0, latency }
+    const free = { id: 'free', weight: 1, inFlight: 1, waitingBytes: 0, latency }
     assert.equal(pick([busy, free]), 'free')
   })
 
