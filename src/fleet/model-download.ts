@@ -97,14 +97,18 @@ async function writeBody(options: {
 }): Promise<number> {
   const { answer, file, hash, download, watchdog } = options
   let doneBytes = options.startByte
-  if (answer.response.body === null) return doneBytes
+  if (answer.response.body === null || answer.response.status === 416) {
+    await answer.response.body?.cancel()
+    return doneBytes
+  }
   for await (const chunk of answer.response.body as AsyncIterable<Uint8Array>) {
     watchdog.restart()
     await file.writeFile(chunk)
     hash.update(chunk)
     doneBytes += chunk.length
     if (answer.totalBytes !== null && doneBytes > answer.totalBytes) {
-      throw new HubTrouble('the hub sent more than the file has')
+      await forgetPart(`${download.path}.part`)
+      throw new HubRefusal(`the hub sent more than the ${answer.totalBytes} bytes that the file has`)
     }
     download.onProgress({ doneBytes, totalBytes: answer.totalBytes })
   }
@@ -127,6 +131,8 @@ function startWatchdog(clock: Clock): { signal: AbortSignal; restart: () => void
 /** The byte at which the answer goes on, or null when it does not fit to what is there. */
 function findStart(answer: HubAnswer, have: number): number | null {
   if (answer.response.status === 200) return 0
+  // All bytes came before, but the process ended before it could give the file its name.
+  if (answer.response.status === 416 && have > 0 && have === answer.totalBytes) return have
   const from = /^bytes (\d+)-/.exec(answer.response.headers.get('content-range') ?? '')
   return answer.response.status === 206 && Number(from?.[1] ?? -1) === have ? have : null
 }
