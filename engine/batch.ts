@@ -40,3 +40,32 @@ export function adaptPromptTokens(
   const fitting = Math.floor((seen.tokens * limits.targetMs) / seen.durationMs)
   return Math.max(limits.floor, Math.min(limits.ceiling, fitting, current * 2))
 }
+
+/**
+ * llama.cpp decodes neighbouring sequences of a batch together, and multiplies a single token by other kernels than
+ * several, with other roundings. A sequence that must be exact and would be decoded alone gets a companion: a token in
+ * an idle sequence beside it. Where both neighbours are occupied and not in this batch, it is `left` for the next one.
+ */
+export function planCompanions(input: {
+  /** Slots of the batch. */
+  batch: readonly number[]
+  isExact(slot: number): boolean
+  isIdle(slot: number): boolean
+  /** An instance of one sequence never has company, and needs none. */
+  slots: number
+}): { companions: number[]; left: number[] } {
+  const together = new Set(input.batch)
+  const companions: number[] = []
+  const left: number[] = []
+  if (input.slots === 1) return { companions, left }
+  for (const slot of input.batch) {
+    if (!input.isExact(slot) || together.has(slot - 1) || together.has(slot + 1)) continue
+    const beside = [slot + 1, slot - 1].find((i) => i >= 0 && i < input.slots && input.isIdle(i))
+    if (beside === undefined) left.push(slot)
+    else {
+      together.add(beside)
+      companions.push(beside)
+    }
+  }
+  return { companions, left }
+}

@@ -14,6 +14,8 @@ export type Call = {
   stream: boolean
   includeUsage: boolean
   ignoreEnd: boolean
+  /** A seed was given: the same request must give the same text. */
+  exact: boolean
 }
 
 export type Body = Readonly<Record<string, unknown>>
@@ -37,6 +39,7 @@ export function parseCall(route: Route, body: Body, loaded: LoadedModel): Call {
     stream,
     includeUsage: options?.include_usage === true,
     ignoreEnd: body['ignore_eos'] === true,
+    exact: (body['seed'] ?? null) !== null,
   }
 }
 

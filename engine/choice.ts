@@ -93,13 +93,18 @@ export class Choice implements JobSink {
   }
 }
 
-/** The jobs of one prompt: the first reads it, the others find it in the cache. */
+/** The jobs of one prompt: the first reads it, the others find it in the cache, unless all must be exact. */
 export function makeJobs(choices: readonly Choice[], job: Omit<Job, 'sink' | 'after'>): Job[] {
   const jobs: Job[] = []
   for (const [i, sink] of choices.entries()) {
     // Each choice draws differently, and the same seed still gives the same n texts.
     const seed = (job.sampling.seed + i) % 0xffff_ffff
-    jobs.push({ ...job, sampling: { ...job.sampling, seed }, after: jobs[0] ?? null, sink })
+    jobs.push({
+      ...job,
+      sampling: { ...job.sampling, seed },
+      after: job.exact ? null : (jobs[0] ?? null),
+      sink,
+    })
   }
   return jobs
 }

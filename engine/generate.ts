@@ -63,6 +63,7 @@ export function generate(plan: Plan, reply: Reply, engine: Engine, signal: Abort
         topLogprobs: plan.topLogprobs,
         promptLogprobs: plan.promptLogprobs,
         ignoreEnd: call.ignoreEnd,
+        exact: call.exact,
       }),
     )
     engine.scheduler.submit(jobs, signal)

@@ -26,6 +26,11 @@ export type Job = {
   promptLogprobs: boolean
   /** Whether the model's end token is to be avoided. */
   ignoreEnd: boolean
+  /**
+   * The same job must give the same text, whatever else runs: nothing is taken from a cache, and batches are made so
+   * that company makes no difference.
+   */
+  exact: boolean
   /** The job whose prompt is the same and is read first, so that this one finds it in the cache. */
   after: Job | null
   sink: JobSink

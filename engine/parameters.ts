@@ -32,7 +32,7 @@ export const parameters: Readonly<Record<string, Rule>> = {
   top_p: supported(both, number({ min: 0, max: 1 }), 'Samples from the most likely tokens that reach this share together.'),
   top_k: supported(both, integer({ min: -1, max: 1_000_000 }), 'Samples from this many most likely tokens; 0 and -1 mean all. Not part of the OpenAI API.'),
   min_p: supported(both, number({ min: 0, max: 1 }), 'Leaves out tokens less likely than this share of the most likely one. Not part of the OpenAI API.'),
-  seed: supported(both, integer({ min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER }), 'The same seed and the same request give the same text.'),
+  seed: supported(both, integer({ min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER }), 'The same seed and the same request give the same text, whatever else runs; such a prompt is not taken from the cache.'),
   stop: supported(both, stop, 'Up to 16 texts that end the reply and are not part of it.'),
   presence_penalty: supported(both, number({ min: -2, max: 2 }), 'Lowers the logit of every token that the reply holds already.'),
   frequency_penalty: supported(both, number({ min: -2, max: 2 }), 'Lowers the logit of a token by this much for each time that the reply holds it.'),

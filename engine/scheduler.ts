@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert'
 import type { LlamaGrammar } from 'node-llama-cpp'
 import type { Clock } from '../src/core/clock.ts'
 import { fail } from '../src/core/errors.ts'
-import { adaptPromptTokens, planBatch, type Pending } from './batch.ts'
+import { adaptPromptTokens, planBatch, planCompanions, type Pending } from './batch.ts'
 import type { EndReason, Job, TokenLogprobs } from './job.ts'
 import type { Native, Sampler } from './native.ts'
 import { chooseSlot } from './slots.ts'
@@ -10,6 +10,8 @@ import { chooseSlot } from './slots.ts'
 /** A step lasts about this long at most, so that an abort is seen well within 100 ms and streams stay smooth. */
 const stepTargetMs = 40
 const promptTokensFloor = 16
+/** Parts in which the prompts of exact jobs are read. */
+const exactPromptTokens = 64
 
 export type SchedulerParts = {
   native: Native
@@ -64,6 +66,8 @@ export class Scheduler {
   #flushes: Job[] = []
   #promptTokensMax: number
   #step = 0
+  /** Whether the last batch was a part of an exact prompt: the next one is for everybody else. */
+  #readExact = false
   /** Tokens generated since the last report. */
   #generated = 0
   #looping = false
@@ -145,12 +149,11 @@ export class Scheduler {
       this.#sweep()
       for (let work = this.#exclusive.shift(); work; work = this.#exclusive.shift()) await work()
       await this.#admit()
-      const plan = planBatch(this.#pending(), {
-        batchTokens: this.#parts.batchTokens,
-        promptTokensMax: this.#promptTokensMax,
-      })
-      if (plan.length > 0) await this.#decodeStep(plan)
+      const { plan, companions } = this.#plan()
+      if (plan.length > 0) await this.#decodeStep(plan, companions)
       else if (this.#waiting.length === 0 && this.#exclusive.length === 0) break
+      // Only a bug can leave work undone here; without this the loop would spin and the process be deaf.
+      else await new Promise((resolve) => setImmediate(resolve))
     }
     this.#looping = false
     for (const resolve of this.#idle.splice(0)) resolve()
@@ -173,7 +176,8 @@ export class Scheduler {
         continue
       }
       const views = this.#slots.map((slot) => ({ ...slot, busy: slot.running !== null }))
-      const prompt = job.promptLogprobs ? job.prompt.slice(0, 1) : job.prompt
+      // These need every position decoded anew: nothing in a cache is of use.
+      const prompt = job.promptLogprobs || job.exact ? job.prompt.slice(0, 1) : job.prompt
       const choice = chooseSlot(views, prompt, { canCut: this.#parts.canCut })
       if (choice === null) return
       this.#waiting.splice(i, 1)
@@ -251,22 +255,43 @@ export class Scheduler {
     slot.usedAtStep = this.#step
   }
 
-  #pending(): Pending[] {
+  /**
+   * The next batch. Prompts of exact jobs are read alone and in parts of one size, in turn with all others: what
+   * stands in the same batch, and how a prompt is cut, changes the last bits of the result.
+   */
+  #plan(): { plan: Pending[]; companions: Slot[] } {
     const pending: Pending[] = []
-    for (const slot of this.#slots) {
-      if (slot.running) pending.push({ slot: slot.index, tokens: slot.running.pending.length })
+    let exact: Pending | null = null
+    for (const { index: slot, running } of this.#slots) {
+      if (!running) continue
+      const tokens = running.pending.length
+      if (!running.job.exact || running.generated > 0) pending.push({ slot, tokens })
+      else exact ??= { slot, tokens: Math.min(tokens, exactPromptTokens, this.#parts.batchTokens) }
     }
-    return pending
+    const alone = exact && { plan: [exact], companions: [] }
+    const wasExact = this.#readExact
+    this.#readExact = false
+    if (!alone || wasExact) {
+      const { batchTokens } = this.#parts
+      const together = planBatch(pending, { batchTokens, promptTokensMax: this.#promptTokensMax })
+      const found = this.#takeCompanions(together)
+      if (found.plan.length > 0) return found
+      // Those left out wait for a neighbour that reads its prompt; if there is none, to go on comes before bits.
+      if (!alone) return { plan: together, companions: [] }
+    }
+    this.#readExact = true
+    return alone
   }
 
-  async #decodeStep(plan: readonly Pending[]): Promise<void> {
+  async #decodeStep(plan: readonly Pending[], companions: readonly Slot[]): Promise<void> {
     this.#step += 1
     const { clock, native, observe } = this.#parts
     const tokens = plan.reduce((sum, part) => sum + part.tokens, 0)
     const startedAtMs = clock.now()
     let handles: ArrayLike<number>[]
     try {
-      native.initBatch(tokens)
+      native.initBatch(tokens + companions.length)
+      for (const slot of companions) this.#addCompanion(slot)
       handles = plan.map((part) => this.#addToBatch(part))
       const decoded = native.decodeBatch()
       // What the last step brought is written while this one is decoded on another core.
@@ -274,8 +299,10 @@ export class Scheduler {
       await decoded
     } catch (error) {
       this.#flush()
+      for (const slot of companions) this.#forget(slot)
       return this.#decodeApart(plan, error)
     }
+    for (const slot of companions) this.#restore(slot)
     for (const part of plan) this.#commit(part)
     await Promise.all(plan.map((part, i) => this.#sampleSlot(part, handles[i] as ArrayLike<number>)))
     const durationMs = clock.now() - startedAtMs
@@ -287,6 +314,33 @@ export class Scheduler {
       { targetMs: stepTargetMs, floor: promptTokensFloor, ceiling: this.#parts.batchTokens },
     )
     if (this.#slots.every((slot) => slot.running === null)) this.#flush()
+  }
+
+  /** Sees to it that exact sequences are not decoded alone; leaves out of `plan` those that would be. */
+  #takeCompanions(plan: readonly Pending[]): { plan: Pending[]; companions: Slot[] } {
+    const slotAt = (index: number) => this.#slots[index] as Slot
+    const { companions, left } = planCompanions({
+      batch: plan.map(({ slot }) => slot),
+      isExact(index) {
+        const { running } = slotAt(index)
+        return running !== null && running.job.exact && running.generated > 0
+      },
+      isIdle: (index) => slotAt(index).running === null,
+      slots: this.#slots.length,
+    })
+    return { plan: plan.filter(({ slot }) => !left.includes(slot)), companions: companions.map(slotAt) }
+  }
+
+  #addCompanion(slot: Slot): void {
+    if (slot.held.length >= this.#parts.contextTokens) this.#forget(slot)
+    oneToken[0] = slot.held[0] ?? 0
+    this.#parts.native.addToBatch(slot.index, slot.held.length, oneToken, noIndex)
+  }
+
+  /** Takes the companion's token out of the cache again. */
+  #restore(slot: Slot): void {
+    const length = slot.held.length
+    if (length === 0 || !this.#parts.native.cutSequence(slot.index, length)) this.#forget(slot)
   }
 
   /** A batch failed as a whole: each sequence is tried alone, so that one at fault takes no other with it. */

@@ -130,7 +130,7 @@ test('n, logprobs and top_logprobs', async () => {
 
 test('a forced call follows the schema of the function, whole and streamed', async () => {
   for (const choice of ['required', { type: 'function', function: { name: 'get_weather' } }] as const) {
-    const reply = await chat({ tools: [weather], tool_choice: choice, max_tokens: 60 })
+    const reply = await chat({ tools: [weather], tool_choice: choice, max_tokens: 200 })
     const call = reply.choices[0]?.message.tool_calls?.[0]
     assert.ok(call?.type === 'function')
     assert.equal(call.function.name, 'get_weather')
@@ -140,7 +140,7 @@ test('a forced call follows the schema of the function, whole and streamed', asy
       ['tool_calls', null],
     )
   }
-  const { chunks, text } = await stream({ tools: [weather], tool_choice: 'required', max_tokens: 60 })
+  const { chunks, text } = await stream({ tools: [weather], tool_choice: 'required', max_tokens: 200 })
   const deltas = chunks.flatMap((chunk) => chunk.choices[0]?.delta.tool_calls ?? [])
   assert.deepEqual(
     [deltas.length, deltas[0]?.index, deltas[0]?.function?.name, text],

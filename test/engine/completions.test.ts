@@ -165,17 +165,21 @@ test('logit_bias forbids at -100 and forces at 100', async () => {
 
 test('n gives numbered replies of one prompt, counted and read once', async () => {
   const long = 'Once upon a time there was a little girl who had a small dog and a big red ball. '
-  const reply = await complete({ prompt: long.repeat(3), n: 4, temperature: 1, seed: 5, max_tokens: 20 })
+  const params = { prompt: long.repeat(3), temperature: 1, max_tokens: 20 }
+  const reply = await complete({ ...params, n: 4 })
   const texts = reply.choices.map(({ text }) => text)
   assert.deepEqual(
     reply.choices.map(({ index }) => index),
     [0, 1, 2, 3],
   )
   assert.ok(new Set(texts).size > 1)
-  const one = await complete({ prompt: long.repeat(3), temperature: 1, seed: 5, max_tokens: 20 })
-  assert.equal(one.choices[0]?.text, texts[0])
+  const one = await complete(params)
   assert.equal(one.usage?.prompt_tokens, reply.usage?.prompt_tokens)
   assert.equal(one.usage?.prompt_tokens_details?.cached_tokens, (one.usage?.prompt_tokens ?? 0) - 1)
+  const seeded = await complete({ ...params, n: 2, seed: 5 })
+  const alone = await complete({ ...params, seed: 5 })
+  assert.equal(seeded.choices[0]?.text, alone.choices[0]?.text)
+  assert.notEqual(seeded.choices[1]?.text, alone.choices[0]?.text)
 })
 
 test('streamed choices of several prompts carry their numbers', async () => {

@@ -89,6 +89,7 @@ function makeJob(prompt: number[], options: Partial<Job> & { onToken?: (tokens: 
     topLogprobs: null,
     promptLogprobs: false,
     ignoreEnd: false,
+    exact: false,
     after: null,
     ...options,
     sink: {
@@ -198,6 +199,27 @@ test('log probabilities of a prompt come in order, however it is cut into batche
     outcome.prompt.map(({ token }) => token),
     prompt.slice(1),
   )
+})
+
+test('an exact prompt is read alone, in equal parts, and never decoded alone after that', async () => {
+  const { scheduler, log } = createScheduler({ slots: 3, waitingMax: 0 })
+  const prompt = Array.from({ length: 100 }, (_, i) => i + 1)
+  const first = makeJob(prompt, { tokensMax: 3 })
+  scheduler.submit([first.job], never)
+  await first.done
+  const before = log.decoded
+  const second = makeJob(prompt, { tokensMax: 3, exact: true })
+  scheduler.submit([second.job], never)
+  await second.done
+  assert.equal(second.outcome.cached, 0)
+  assert.deepEqual(second.outcome.tokens, first.outcome.tokens)
+  // 100 tokens in two parts, then two batches with a companion each.
+  assert.deepEqual(log.batches.slice(-4), [1, 1, 2, 2])
+  assert.equal(log.decoded - before, 104)
+  const third = makeJob(prompt, { tokensMax: 1 })
+  scheduler.submit([third.job], never)
+  await third.done
+  assert.equal(third.outcome.cached, 99, 'the companion left the cache as it was')
 })
 
 test('exclusive work runs between two batches', async () => {
