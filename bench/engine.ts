@@ -91,7 +91,7 @@ async function startRoutes(model: string): Promise<Route[]> {
       { name: 'bench', source: model, instances: 1, parallel: sequences, threads, contextTokens: 512 },
     ],
   })
-  const gateway = await startGateway({ args: ['--config', config] })
+  const gateway = await startGateway({ args: ['--config', config], model: 'bench' })
   const load = await startLoad()
   const makeOrder = (extra: object): LoadOrder => ({
     url: `${gateway.origin}/v1/completions`,

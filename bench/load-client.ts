@@ -3,6 +3,7 @@ import { ask, cores, launchOwn } from './processes.ts'
 export type LoadOrder = {
   /** The whole address, such as `http://127.0.0.1:8080/v1/chat/completions`. */
   url: string
+  /** Beside those that every client sends. */
   headers: Record<string, string>
   /** Sent in turn. */
   bodies: readonly string[]

@@ -1,6 +1,7 @@
 import { Pool, type Dispatcher } from 'undici'
 import { announce, answer } from './child.ts'
 import type { LoadOrder, LoadReport } from './load-client.ts'
+import { clientHeaders } from './payloads.ts'
 import { quantile } from './statistics.ts'
 
 /**
@@ -17,6 +18,8 @@ function findPool(origin: string): Pool {
   pools.set(origin, pool)
   return pool
 }
+
+type Target = { pool: Pool; path: string; headers: Record<string, string> }
 
 type Tally = LoadReport & { firstByteTimesMs: number[]; open: number }
 
@@ -45,13 +48,13 @@ function describeMistake(
   return null
 }
 
-function send(pool: Pool, order: LoadOrder, number: number, tally: Tally): Promise<void> {
-  const url = new URL(order.url)
+function send(target: Target, order: LoadOrder, number: number, tally: Tally): Promise<void> {
+  const { pool, path, headers } = target
   const body = order.bodies[number % order.bodies.length] as string
   const request: Dispatcher.DispatchOptions = {
     method: 'POST',
-    path: url.pathname,
-    headers: { 'content-type': 'application/json', ...order.headers },
+    path,
+    headers,
     body,
   }
   const startedAtMs = performance.now()
@@ -101,7 +104,9 @@ function readTokens(text: string): number {
 }
 
 async function run(order: LoadOrder): Promise<LoadReport> {
-  const pool = findPool(new URL(order.url).origin)
+  const { origin, pathname } = new URL(order.url)
+  const headers = { ...clientHeaders, ...order.headers }
+  const target: Target = { pool: findPool(origin), path: pathname, headers }
   const tally: Tally = {
     completed: 0, failed: 0, firstFailure: null, wallMs: 0, reads: 0, events: 0, tokens: 0, openPeak: 0, open: 0,
     firstByteMs: { p50: 0, p99: 0 }, firstByteTimesMs: [],
@@ -113,7 +118,7 @@ async function run(order: LoadOrder): Promise<LoadReport> {
     await new Promise((resolve) => setTimeout(resolve, ((order.staggerMs ?? 0) * number) / order.clients))
     while (started < order.requests) {
       started += 1
-      await send(pool, order, started, tally)
+      await send(target, order, started, tally)
     }
   }
   await Promise.all(Array.from({ length: order.clients }, (_, number) => client(number)))

@@ -2,6 +2,24 @@
 
 export const modelName = 'bench-model'
 
+/** What the official `openai` package sends with each request, on Node. */
+export const clientHeaders: Readonly<Record<string, string>> = {
+  accept: 'application/json',
+  'user-agent': 'OpenAI/JS 7.57.0',
+  'x-stainless-retry-count': '0',
+  'x-stainless-lang': 'js',
+  'x-stainless-package-version': '7.57.0',
+  'x-stainless-os': 'Linux',
+  'x-stainless-arch': 'x64',
+  'x-stainless-runtime': 'node',
+  'x-stainless-runtime-version': 'v24.21.0',
+  authorization: 'Bearer sk-none',
+  'content-type': 'application/json',
+  'accept-language': '*',
+  'sec-fetch-mode': 'cors',
+  'accept-encoding': 'gzip, deflate',
+}
+
 const prompt = {
   model: modelName,
   messages: [

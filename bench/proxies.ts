@@ -1,5 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { modelName } from './payloads.ts'
 import {
   cores,
   findFreePort,
@@ -21,7 +22,6 @@ export type Proxy = {
 }
 
 export const gatewayName = 'open-autoglm'
-export const bareName = 'bare proxy'
 
 /** The model server that everything here talks to; its origin. */
 export async function startMockUpstream(): Promise<string> {
@@ -40,7 +40,7 @@ export async function startBareProxy(upstream: string): Promise<Proxy> {
     args: [upstream],
     core: cores.measured,
   })
-  return { name: bareName, origin: `http://127.0.0.1:${port}`, headers: {}, program }
+  return { name: 'bare proxy', origin: `http://127.0.0.1:${port}`, headers: {}, program }
 }
 
 const mainFile = join(import.meta.dirname, '..', 'src', 'main.ts')
@@ -48,6 +48,8 @@ const mainFile = join(import.meta.dirname, '..', 'src', 'main.ts')
 /** The product as its users start it: routing, metrics and one access-log line a request, written to a file. */
 export async function startGateway(options: {
   args: readonly string[]
+  /** The model that must be served before anything is measured. */
+  model: string
   core?: number
   name?: string
 }): Promise<Proxy> {
@@ -60,11 +62,12 @@ export async function startGateway(options: {
   })
   const origin = `http://127.0.0.1:${port}`
   await waitUntilReady(program, `${origin}/readyz`)
+  await waitUntilReady(program, `${origin}/v1/models/${options.model}`)
   return { name: gatewayName, origin, headers: {}, program }
 }
 
 export async function startGatewayFor(upstream: string): Promise<Proxy> {
-  return startGateway({ args: ['--upstream', `${upstream}/v1`], core: cores.measured })
+  return startGateway({ args: ['--upstream', `${upstream}/v1`], model: modelName, core: cores.measured })
 }
 
 /** Writes a configuration file, for what flags do not say. JSON is YAML. */

@@ -34,7 +34,7 @@ async function benchOpenStreams(): Promise<Finding[]> {
       { name: 'mock', url: `${upstream}/v1`, models: { [modelName]: modelName }, inFlightMax: 4_096 },
     ],
   })
-  const gateway = await startGateway({ args: ['--config', config], core: cores.measured })
+  const gateway = await startGateway({ args: ['--config', config], model: modelName, core: cores.measured })
   const idle = readMemory(gateway.program.pid)
   const report = await load.run({
     url: `${gateway.origin}/v1/chat/completions`,

@@ -6,12 +6,15 @@ import type { Proxy } from '../proxies.ts'
 
 export const nginxName = 'nginx'
 
-/** nginx as a reverse proxy that keeps its connections: the floor of floors. Null, said aloud, when it is not there. */
-export async function startNginx(upstream: string): Promise<Proxy | null> {
-  if (spawnSync('nginx', ['-v']).status !== 0) {
-    console.log('  nginx is not on the PATH: left out. (Debian: apt-get install nginx-light)')
-    return null
-  }
+/** Whether nginx can be started; said aloud when it cannot. */
+export function findNginx(): boolean {
+  if (spawnSync('nginx', ['-v']).status === 0) return true
+  console.log('  nginx is not on the PATH: left out. (Debian: apt-get install nginx-light)')
+  return false
+}
+
+/** nginx as a reverse proxy that keeps its connections: the floor of floors. */
+export async function startNginx(upstream: string): Promise<Proxy> {
   const folder = join(scratchDir, 'nginx')
   mkdirSync(folder, { recursive: true })
   const port = await findFreePort()

@@ -7,14 +7,17 @@ import type { Proxy } from '../proxies.ts'
 const version = '1.15.2'
 export const portkeyName = `Portkey ${version}`
 
-/** Portkey's open-source gateway from npm, installed in the scratch folder; null, said aloud, when npm cannot. */
-export async function startPortkey(upstream: string): Promise<Proxy | null> {
-  const folder = join(scratchDir, `portkey-${version}`)
-  const entry = join(folder, 'node_modules', '@portkey-ai', 'gateway', 'build', 'start-server.js')
-  if (!existsSync(entry) && !install(folder)) {
-    console.log('  Portkey could not be installed from npm: left out.')
-    return null
-  }
+const folder = join(scratchDir, `portkey-${version}`)
+const entry = join(folder, 'node_modules', '@portkey-ai', 'gateway', 'build', 'start-server.js')
+
+/** Installs Portkey's open-source gateway from npm into the scratch folder; false, said aloud, when npm cannot. */
+export function installPortkey(): boolean {
+  if (existsSync(entry) || install()) return true
+  console.log('  Portkey could not be installed from npm: left out.')
+  return false
+}
+
+export async function startPortkey(upstream: string): Promise<Proxy> {
   const port = await findFreePort()
   const program = launch({
     name: 'portkey',
@@ -32,7 +35,7 @@ export async function startPortkey(upstream: string): Promise<Proxy | null> {
   return { name: portkeyName, origin, headers, program }
 }
 
-function install(folder: string): boolean {
+function install(): boolean {
   console.log(`  Installing @portkey-ai/gateway@${version} into bench/.scratch …`)
   mkdirSync(folder, { recursive: true })
   const flags = ['--no-audit', '--no-fund', '--ignore-scripts', '--loglevel=error', '--prefix', folder]
