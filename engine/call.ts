@@ -28,9 +28,9 @@ export function parseCall(route: Route, body: Body, loaded: LoadedModel): Call {
   checkParameters(route, body)
   requireModel(body, loaded)
   const stop = body['stop'] ?? []
-  const options = (body['stream_options'] ?? null) as { include_usage?: boolean | null } | null
+  const options = body['stream_options'] as { include_usage?: boolean | null } | null | undefined
   const stream = body['stream'] === true
-  if (options !== null && !stream) throw invalid('stream_options', 'is only allowed with `stream: true`.')
+  if (options && !stream) throw invalid('stream_options', 'is only allowed with `stream: true`.')
   return {
     tokensMax: readTokensMax(body),
     sampling: readSampling(body, loaded),

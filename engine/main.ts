@@ -12,6 +12,7 @@ export type InstanceMessage = { type: 'ready'; model: InstanceInfo } | { type: '
 export async function main(argv: readonly string[]): Promise<void> {
   // Without its parent an instance has no purpose, not even while it loads: no orphan stays behind.
   process.once('disconnect', () => process.exit(0))
+  if (process.send && !process.connected) process.exit(0)
   let running: RunningInstance | null = null
   let signals = 0
   const onSignal = () => {

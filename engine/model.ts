@@ -37,7 +37,7 @@ export type LoadedModel = {
   detokenize(tokens: readonly number[]): string
   /** The token that every prompt begins with, for the models that want one. */
   beginToken: number | null
-  isEnd(token: number): boolean
+  isEnd: (token: number) => boolean
   /** Every token that ends a reply. */
   endTokens: readonly number[]
   dispose(): Promise<void>
@@ -73,9 +73,9 @@ export async function loadModel(options: EngineOptions, signal?: AbortSignal): P
     threads,
     canCut: !isRecurrent && !isHybrid && (swaSize ?? 0) === 0,
     chatTemplate: info.metadata.tokenizer?.chat_template ?? null,
-    tokenize: (text, special) => model.tokenize(text, special) as number[],
+    tokenize: (text, special) => model.tokenize(text, special),
     detokenize: (tokens) => model.detokenize(tokens as Token[]),
-    beginToken: model.tokens.shouldPrependBosToken ? (model.tokens.bos as number | null) : null,
+    beginToken: model.tokens.shouldPrependBosToken ? model.tokens.bos : null,
     isEnd,
     endTokens: [...vocabulary.controlTexts().values()].filter(isEnd),
     async dispose() {
@@ -158,7 +158,7 @@ async function openModel(input: {
   signal?: AbortSignal
 }): Promise<LlamaModel> {
   const { llama, info, options, signal } = input
-  const architecture = String(info.metadata.general.architecture)
+  const architecture = info.metadata.general.architecture
   const trained = (info.architectureMetadata as { pooling_type?: number } | undefined)?.pooling_type
   try {
     return await llama.loadModel({

@@ -21,7 +21,7 @@ export type SchedulerParts = {
   contextTokens: number
   batchTokens: number
   canCut: boolean
-  isEnd(token: number): boolean
+  isEnd: (token: number) => boolean
   endTokens: readonly number[]
   /** The state of a grammar at its beginning, for one reply. */
   openGrammar(grammar: LlamaGrammar): object

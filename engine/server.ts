@@ -11,11 +11,11 @@ import { sendBody, sendError, sendJson } from './reply.ts'
 export type EngineServer = {
   server: Server
   /** From now on new requests are refused; those in flight go on. */
-  drain(): void
+  drain: () => void
   /** Requests that generate now. */
-  inFlight(): number
+  inFlight: () => number
   /** Resolves when none generates any more. */
-  whenIdle(): Promise<void>
+  whenIdle: () => Promise<void>
 }
 
 type Limits = { bodyBytesMax: number; jsonDepthMax: number }

@@ -81,7 +81,7 @@ export class Vocabulary {
     const raw = this.#addon.getTokenString(token)
     const attributes = this.#addon.getTokenAttributes(token)
     if ((attributes & attribute.userDefined) !== 0) return Buffer.from(raw)
-    const kind = String(this.#model.vocabularyType)
+    const kind: string = this.#model.vocabularyType
     if (kind === 'spm' || kind === 'ugm') {
       const hex = (attributes & attribute.byte) === 0 ? null : /^<0x([0-9a-f]{2})>$/i.exec(raw)
       return hex

@@ -56,7 +56,7 @@ function vocabularyOnce() {
   vocabularyKept ??= import('node-llama-cpp').then(async ({ readGgufFileInfo }) => {
     const { tinyPath } = await import('../helpers/engine.ts')
     const info = await readGgufFileInfo(tinyPath)
-    return { vocabulary: [...(info.metadata.tokenizer.ggml.tokens as readonly string[])] }
+    return { vocabulary: [...info.metadata.tokenizer.ggml.tokens] }
   })
   return vocabularyKept
 }
