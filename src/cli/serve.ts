@@ -31,14 +31,15 @@ async function fetchModels(config: Config, signal: AbortSignal): Promise<void> {
 }
 
 /** Takes over a changed file, one change at a time; a bad one is told and what runs goes on. */
-function makeReloader(app: RunningApp, load: () => Config, signal: AbortSignal): () => void {
-  let running = Promise.resolve()
+function makeReloader(started: Promise<RunningApp>, load: () => Config, signal: AbortSignal): () => void {
+  // A change while the server starts waits until it runs.
+  let running: Promise<unknown> = started
   const reload = async () => {
     if (signal.aborted) return
     try {
       const config = load()
       await fetchModels(config, signal)
-      await app.reload(config)
+      await (await started).reload(config)
       say('configuration reloaded')
     } catch (error) {
       if (signal.aborted) return
@@ -47,8 +48,24 @@ function makeReloader(app: RunningApp, load: () => Config, signal: AbortSignal):
     }
   }
   return () => {
-    running = running.then(reload)
+    running = running.then(reload, () => {})
   }
+}
+
+/** Reloads when the file is saved and at SIGHUP. */
+function makeWatcher(file: string | null, actions: { reload: () => void; stop: (reason: string) => void }) {
+  // A closed terminal window sends the same signal as `kill -HUP`, but nobody is there to stop the server later.
+  const ownsTerminal = (isatty(1) || isatty(2)) && hasTerminal()
+  return watchConfig({
+    file,
+    clock: systemClock,
+    onChange: (reason) => {
+      if (reason === 'hangup' && ownsTerminal && !hasTerminal()) actions.stop('terminal closed')
+      else actions.reload()
+    },
+    onBlind: (error) =>
+      process.stderr.write(`warning: ${file} is not watched (${error.message}); reload with SIGHUP\n`),
+  })
 }
 
 /** Runs the server until it is stopped; resolves with the exit code. A mistake of the operator is a SetupError. */
@@ -59,6 +76,7 @@ export async function serve(options: { config?: string; flags: Flags }): Promise
   const config = load()
 
   const stopping = new AbortController()
+  const started = Promise.withResolvers<RunningApp>()
   let app: RunningApp | null = null
   let stopped = Promise.resolve()
   const stop = (reason: string) => {
@@ -81,34 +99,22 @@ export async function serve(options: { config?: string; flags: Flags }): Promise
     onFirst: () => stop('stopping'),
     onSecond: force,
   })
-
+  const reload = makeReloader(started.promise, load, stopping.signal)
+  const watcher = makeWatcher(configFile, { reload, stop })
+  const version = readVersion()
   try {
+    await watcher.start()
     await fetchModels(config, stopping.signal)
     const { startApp } = await import('../app.ts')
-    app = await startApp(config, { version: readVersion(), signal: stopping.signal })
+    app = await startApp(config, { version, signal: stopping.signal })
     if (stopping.signal.aborted) {
       await app.stop({ force: true })
       return 0
     }
-    say(formatBanner({ version: readVersion(), url: app.url, configFile, models: app.models }))
-
-    const ownsTerminal = (isatty(1) || isatty(2)) && hasTerminal()
-    const reload = makeReloader(app, load, stopping.signal)
-    const watcher = watchConfig({
-      file: configFile,
-      clock: systemClock,
-      // A closed terminal window sends the same signal as `kill -HUP`, but nobody is there to stop the server later.
-      onChange: (reason) =>
-        reason === 'hangup' && ownsTerminal && !hasTerminal() ? stop('terminal closed') : reload(),
-      onBlind: (error) =>
-        process.stderr.write(
-          `warning: ${configFile} is not watched (${error.message}); reload with SIGHUP\n`,
-        ),
-    })
-    await watcher.start()
+    started.resolve(app)
+    say(formatBanner({ version, url: app.url, configFile, models: app.models }))
     await app.closed
     await stopped
-    await watcher.stop()
     if (stopping.signal.aborted) say('stopped')
     return 0
   } catch (error) {
@@ -116,6 +122,7 @@ export async function serve(options: { config?: string; flags: Flags }): Promise
     if (stopping.signal.aborted && app === null) return 0
     throw error
   } finally {
+    await watcher.stop()
     stopListening()
   }
 }
