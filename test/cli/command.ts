@@ -83,7 +83,8 @@ export const chunk = (content: string, finish: string | null = null) =>
 /** Answers with its own question, backwards, in pieces. */
 export const answerBackwards: ChatHandler = (body, response) => {
   response.writeHead(200, { 'content-type': 'text/event-stream' })
-  for (const letter of [...(body.messages.at(-1)?.content ?? '')].reverse()) response.write(chunk(letter))
+  for (const letter of (body.messages.at(-1)?.content ?? '').split('').reverse())
+    response.write(chunk(letter))
   response.end(`${chunk('', 'stop')}data: [DONE]\n\n`)
 }
 

@@ -262,7 +262,7 @@ describe('a model file of a hub', () => {
     assert.equal(ranges[0], null)
     assert.ok(
       ranges.length >= 8 && ranges.slice(1).every((range) => range?.startsWith('bytes=')),
-      `${ranges}`,
+      ranges.join(),
     )
   })
 
