@@ -24,7 +24,8 @@ export function planBatch(
     plan.push({ slot, tokens: taken })
     room -= taken
   }
-  return plan
+  // llama.cpp decodes together what neighbours in the order of their sequences, and one after another what does not.
+  return plan.sort((a, b) => a.slot - b.slot)
 }
 
 /**

@@ -88,7 +88,12 @@ abstract class CompletionReply implements Reply {
   /** The prompt's own tokens, for `echo`; the first has nothing before it to be likely after. */
   protected formatPrompt(index: number, choice: Choice): CompletionLogprobs | null {
     if (this.call.logprobs === null) return null
-    const first = this.promptOf(index).tokens[0] as number
+    const { tokens, text } = this.promptOf(index)
+    const first = tokens[0] as number
+    // Some tokenisers put a space before a text that is not part of it.
+    const { vocabulary } = this.engine.loaded
+    const spelled = tokens.reduce((sum, token) => sum + lengthOf(token, vocabulary), 0)
+    if (spelled === [...text].length + 1) this.#offsets[index] = -1
     const list = this.format(index, [{ token: first, logprob: 0, top: [] }, ...choice.promptLogprobs])
     if (list === null) return null
     list.token_logprobs[0] = null

@@ -28,7 +28,7 @@ export function formatCompletionLogprobs(
     const name = nameOf(entry.token, vocabulary)
     result.tokens.push(name)
     result.token_logprobs.push(bound(entry.logprob))
-    result.text_offset.push(offset)
+    result.text_offset.push(Math.max(0, offset))
     const top = entry.top.map((other) => [nameOf(other.token, vocabulary), bound(other.logprob)] as const)
     result.top_logprobs?.push(Object.fromEntries(top))
     offset += lengthOf(entry.token, vocabulary)

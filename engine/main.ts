@@ -1,3 +1,5 @@
+import { realpathSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { SetupError } from '../src/core/errors.ts'
 import { parseOptions, usage } from './options.ts'
 import { runInstance, type InstanceInfo, type RunningInstance } from './run.ts'
@@ -57,4 +59,8 @@ async function reportFailure(error: unknown): Promise<void> {
   process.exit(1)
 }
 
-if (import.meta.main) await main(process.argv.slice(2))
+// `import.meta.main` came with Node 24.2; this works on the older ones that are supported too.
+const script = process.argv[1]
+if (script !== undefined && realpathSync(script) === fileURLToPath(import.meta.url)) {
+  await main(process.argv.slice(2))
+}

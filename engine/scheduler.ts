@@ -291,8 +291,7 @@ export class Scheduler {
     let handles: ArrayLike<number>[]
     try {
       native.initBatch(tokens + companions.length)
-      for (const slot of companions) this.#addCompanion(slot)
-      handles = plan.map((part) => this.#addToBatch(part))
+      handles = this.#fillBatch(plan, companions)
       const decoded = native.decodeBatch()
       // What the last step brought is written while this one is decoded on another core.
       this.#flush()
@@ -329,6 +328,18 @@ export class Scheduler {
       slots: this.#slots.length,
     })
     return { plan: plan.filter(({ slot }) => !left.includes(slot)), companions: companions.map(slotAt) }
+  }
+
+  /** Adds all tokens in the order of their sequences; returns the handles of each part of the plan. */
+  #fillBatch(plan: readonly Pending[], companions: readonly Slot[]): ArrayLike<number>[] {
+    const handles: ArrayLike<number>[] = []
+    const waiting = [...companions].sort((a, b) => a.index - b.index)
+    for (const part of plan) {
+      while (waiting[0] && waiting[0].index < part.slot) this.#addCompanion(waiting.shift() as Slot)
+      handles.push(this.#addToBatch(part))
+    }
+    for (const slot of waiting) this.#addCompanion(slot)
+    return handles
   }
 
   #addCompanion(slot: Slot): void {

@@ -17,13 +17,14 @@ export function commonPrefix(a: readonly number[], b: readonly number[]): number
   return i
 }
 
-/** A copy moves the whole cache of a sequence; under this many tokens won, decoding them is as cheap. */
-const copyGainTokensMin = 16
+/** Under this many tokens saved, decoding them is as cheap as a copy, or as a place among strangers. */
+const gainTokensMin = 16
 
 /**
- * Chooses the free slot for a prompt: the one that holds the longest beginning of it; among equals the one unused for
- * longest, so that what others may come back for survives. Where any slot, busy or not, holds much more of the
- * prompt, its cache is copied into the free slot unused for longest. Null when no slot is free.
+ * Chooses the free slot for a prompt: the one that holds the longest beginning of it, where that saves enough. Among
+ * about equals a neighbour of a busy slot: llama.cpp decodes neighbours together and scattered sequences one after
+ * another. Then the one unused for longest, so that what others may come back for survives. Where any slot, busy or
+ * not, holds much more of the prompt, its cache is copied. Null when no slot is free.
  */
 export function chooseSlot(
   slots: readonly SlotView[],
@@ -31,22 +32,32 @@ export function chooseSlot(
   model: { canCut: boolean },
 ): SlotChoice | null {
   const keeps = slots.map((slot) => reusable(slot.held, prompt, model.canCut))
-  let best = -1
-  let oldest = -1
-  let richest = -1
-  for (const [i, slot] of slots.entries()) {
-    if (richest === -1 || at(keeps, i) > at(keeps, richest)) richest = i
-    if (slot.busy) continue
-    if (oldest === -1 || slot.usedAtStep < (slots[oldest] as SlotView).usedAtStep) oldest = i
-    const better = best === -1 || at(keeps, i) > at(keeps, best)
-    const equal = best !== -1 && at(keeps, i) === at(keeps, best)
-    if (better || (equal && slot.usedAtStep < (slots[best] as SlotView).usedAtStep)) best = i
+  const free = [...slots.keys()].filter((i) => !(slots[i] as SlotView).busy)
+  const longest = Math.max(0, ...free.map((i) => at(keeps, i)))
+  const slot = pick(
+    slots,
+    keeps,
+    free.filter((i) => at(keeps, i) > longest - gainTokensMin),
+  )
+  if (slot === null) return null
+  const richest = keeps.indexOf(Math.max(...keeps))
+  if (model.canCut && at(keeps, richest) - longest >= gainTokensMin) {
+    return { slot: pick(slots, keeps, free) ?? slot, keep: at(keeps, richest), copyFrom: richest }
   }
-  if (best === -1) return null
-  if (model.canCut && richest !== best && at(keeps, richest) - at(keeps, best) >= copyGainTokensMin) {
-    return { slot: oldest, keep: at(keeps, richest), copyFrom: oldest === richest ? null : richest }
-  }
-  return { slot: best, keep: at(keeps, best), copyFrom: null }
+  return { slot, keep: at(keeps, slot), copyFrom: null }
+}
+
+/** Of `candidates` the neighbour of a busy slot, then the one with the most to keep, then the one unused for longest. */
+function pick(
+  slots: readonly SlotView[],
+  keeps: readonly number[],
+  candidates: readonly number[],
+): number | null {
+  const isBeside = (i: number) => Number(slots[i - 1]?.busy || slots[i + 1]?.busy || false)
+  const usedAt = (i: number) => (slots[i] as SlotView).usedAtStep
+  const better = (a: number, b: number) =>
+    isBeside(b) - isBeside(a) || at(keeps, b) - at(keeps, a) || usedAt(a) - usedAt(b) || a - b
+  return [...candidates].sort(better)[0] ?? null
 }
 
 /** The last token of a prompt is always decoded: its logits are what the first new token is drawn from. */

@@ -1,12 +1,19 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
-import { adaptPromptTokens, planBatch } from '../../engine/batch.ts'
+import { adaptPromptTokens, planBatch, planCompanions } from '../../engine/batch.ts'
 import { chooseSlot, commonPrefix } from '../../engine/slots.ts'
 
 const canCut = { canCut: true }
 const free = (held: number[], usedAtStep = 0) => ({ busy: false, held, usedAtStep })
 const busy = (held: number[]) => ({ busy: true, held, usedAtStep: 9 })
 const range = (length: number) => Array.from({ length }, (_, i) => i + 1)
+
+test('a neighbour of a busy slot is taken, unless another one saves much', () => {
+  const slots = [free([]), free([5, 6], 7), busy([9]), free([1, 2], 3)]
+  assert.equal(chooseSlot(slots, [8], canCut)?.slot, 3)
+  const prompt = [...range(40), 99]
+  assert.equal(chooseSlot([free(range(40)), free([]), busy([])], prompt, canCut)?.slot, 0)
+})
 
 test('a prompt goes where its longest beginning is', () => {
   const slots = [free([1, 2]), free([1, 2, 3, 4]), free([9])]
@@ -53,8 +60,8 @@ test('sequences that generate come first; prompts share what is left', () => {
     { slot: 3, tokens: 0 },
   ]
   assert.deepEqual(planBatch(pending, { batchTokens: 512, promptTokensMax: 320 }), [
-    { slot: 1, tokens: 1 },
     { slot: 0, tokens: 300 },
+    { slot: 1, tokens: 1 },
     { slot: 2, tokens: 20 },
   ])
 })
@@ -65,4 +72,14 @@ test('the prompt tokens of a step follow what a step costs', () => {
   assert.equal(adaptPromptTokens(128, { tokens: 128, durationMs: 160 }, limits), 32)
   assert.equal(adaptPromptTokens(128, { tokens: 128, durationMs: 10_000 }, limits), 16)
   assert.equal(adaptPromptTokens(128, { tokens: 4, durationMs: 100 }, limits), 128)
+})
+
+test('an exact sequence is never decoded alone, and waits where it would be', () => {
+  const plan = (batch: number[], idle: number[], slots = 4) =>
+    planCompanions({ batch, isExact: (slot) => slot === 1, isIdle: (slot) => idle.includes(slot), slots })
+  assert.deepEqual(plan([1], [0, 2, 3]), { companions: [2], left: [] })
+  assert.deepEqual(plan([1, 3], [0]), { companions: [0], left: [] })
+  assert.deepEqual(plan([0, 1], [2]), { companions: [], left: [] })
+  assert.deepEqual(plan([1, 3], []), { companions: [], left: [1] })
+  assert.deepEqual(plan([1], [], 1), { companions: [], left: [] })
 })
