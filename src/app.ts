@@ -143,15 +143,16 @@ function readSettings({ server, routing, timeouts, log }: Config): GatewaySettin
 
 /** Settings that differ and that only a restart can change: they belong to the listening socket or to open files. */
 function listRestartOnly(before: Config, after: Config): string[] {
-  const read = ({ dataDir, log, server, timeouts }: Config): Record<string, unknown> => ({
+  const read = ({ dataDir, log, server, health, timeouts }: Config): Record<string, unknown> => ({
     dataDir,
     'log.level': log.level,
     'log.format': log.format,
     ...Object.fromEntries(
       Object.entries({ ...server, jsonDepthMax: 0 }).map(([key, value]) => [`server.${key}`, value]),
     ),
-    'timeouts.connectMs': timeouts.connectMs,
-    'timeouts.firstByteMs': timeouts.firstByteMs,
+    'health.probeIntervalMs': health.probeIntervalMs,
+    // Connections to an instance keep the limits they were opened with.
+    ...Object.fromEntries(Object.entries(timeouts).map(([key, value]) => [`timeouts.${key}`, value])),
   })
   const old = read(before)
   return Object.entries(read(after))

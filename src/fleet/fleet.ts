@@ -23,13 +23,20 @@ export type FleetPlan = {
   config: Config
 }
 
+/** An instance as a plan wants it. */
+type Wish = {
+  spec: InstanceSpec
+  /** What it is made from: another description under the same id is another instance. */
+  identity: unknown
+  launch(): Promise<void>
+}
+
 type Member = {
   instance: Instance
-  /** What it was made from: another description under the same id is another instance. */
-  identity: unknown
-  /** How to make it stop and release what it holds. */
-  stop: () => Promise<void>
+  wish: Wish
   process: LocalProcess | null
+  /** Makes it stop and release what it holds. */
+  stop(): Promise<void>
 }
 
 const discoveryBytesMax = 4 * 1024 * 1024
@@ -43,10 +50,11 @@ export class Fleet implements Service {
   readonly #env: Readonly<Record<string, string | undefined>>
   readonly #prober: Prober
   readonly #members = new Map<string, Member>()
-  /** Instances that an earlier plan named and that still drain. */
-  readonly #leaving = new Set<Promise<void>>()
+  /** Members that are no longer wanted and still drain, with the end of that. */
+  readonly #leaving = new Map<Member, Promise<void>>()
   #plan: FleetPlan
   #socketFolder: string | null = null
+  #sockets = 0
   #stopDiscovery: (() => void) | null = null
 
   constructor(parts: {
@@ -84,15 +92,15 @@ export class Fleet implements Service {
   async stop(): Promise<void> {
     this.#stopDiscovery?.()
     await this.#prober.stop()
-    for (const id of [...this.#members.keys()]) this.#release(id)
-    await Promise.all(this.#leaving)
+    for (const id of [...this.#members.keys()]) void this.#release(id)
+    await Promise.all(this.#leaving.values())
     if (this.#socketFolder) await rm(this.#socketFolder, { recursive: true, force: true })
     this.#socketFolder = null
   }
 
   /** Ends all local processes at once, without waiting for anything. */
   killAll(): void {
-    for (const { process } of this.#members.values()) process?.kill()
+    for (const { process } of [...this.#members.values(), ...this.#leaving.keys()]) process?.kill()
   }
 
   /** Process id of a local instance that runs now. */
@@ -103,72 +111,79 @@ export class Fleet implements Service {
   /**
    * Makes the fleet what the plan says. What the plan leaves as it was goes on undisturbed; weights, limits and model
    * names change in place; what is new starts before what is gone drains, so that no request is left without an
-   * instance. When something new can't start, all of it is taken back and the fleet stays as it was.
+   * instance. When something new can't start, all of it is taken back, the fleet stays as it was, and the error is
+   * thrown.
    */
   async apply(plan: FleetPlan): Promise<void> {
     const wanted = [...this.#describeLocals(plan), ...this.#describeRemotes(plan)]
-    const replaced = wanted.filter(({ spec, identity }) => {
-      const member = this.#members.get(spec.id)
-      return member && !isDeepStrictEqual(member.identity, identity)
-    })
     const added = wanted.filter(({ spec }) => !this.#members.has(spec.id))
-    const kept = wanted.filter((wish) => !replaced.includes(wish) && !added.includes(wish))
+    const present = wanted.filter(({ spec }) => this.#members.has(spec.id))
+    const [kept, replaced] = partition(present, ({ spec, identity }) =>
+      isDeepStrictEqual(this.#members.get(spec.id)?.wish.identity, identity),
+    )
 
-    const started: string[] = []
+    const before = this.#plan
+    this.#plan = plan
+    const undo: (() => void)[] = []
+    const launch = async (wish: Wish) => {
+      const old = this.#members.get(wish.spec.id)
+      undo.push(() => {
+        if (this.#members.get(wish.spec.id) !== old) void this.#release(wish.spec.id)
+        if (old) this.#members.set(wish.spec.id, old)
+      })
+      await wish.launch()
+      if (old) void this.#retire(old)
+    }
     try {
-      await Promise.all(
-        added.map(async (wish) => {
-          started.push(wish.spec.id)
-          await wish.launch()
-        }),
-      )
+      await Promise.all(added.map(launch))
+      // One after the other: a machine has room for one more instance, not for twice as many.
+      for (const wish of replaced) await launch(wish)
     } catch (error) {
-      for (const id of started) this.#release(id)
-      await Promise.all(this.#leaving)
+      this.#plan = before
+      for (const step of undo.reverse()) step()
       throw error
     }
-    this.#plan = plan
-    for (const { spec } of kept) {
-      const member = this.#members.get(spec.id) as Member
-      // Discovered model names are not in the plan: they stay.
-      const models = spec.models.size === 0 ? member.instance.spec.models : spec.models
-      this.registry.change(member.instance, { ...spec, endpoint: member.instance.spec.endpoint, models })
-    }
-    // One after the other, so that the peers of a replaced instance carry its traffic meanwhile.
-    for (const wish of replaced) {
-      this.#release(wish.spec.id)
-      await Promise.all(this.#leaving)
-      await wish.launch()
-    }
+    for (const wish of kept) this.#adjust(wish)
     const ids = new Set(wanted.map(({ spec }) => spec.id))
-    for (const id of [...this.#members.keys()]) if (!ids.has(id)) this.#release(id)
+    for (const id of [...this.#members.keys()]) if (!ids.has(id)) void this.#release(id)
   }
 
-  #describeLocals(plan: FleetPlan) {
+  /** Changes what may change while an instance runs. */
+  #adjust(wish: Wish): void {
+    const member = this.#members.get(wish.spec.id)
+    if (!member) return
+    const { endpoint, models } = member.instance.spec
+    // Models that were discovered are not in the plan: they stay.
+    const kept = wish.spec.models.size === 0 ? models : wish.spec.models
+    this.registry.change(member.instance, { ...wish.spec, endpoint, models: kept })
+    member.wish = wish
+  }
+
+  #describeLocals(plan: FleetPlan): Wish[] {
     const instances = plan.models.reduce((sum, { config }) => sum + config.instances, 0)
     const shared = shareThreads({ cores: availableParallelism(), instances })
     return plan.models.flatMap((model) =>
       Array.from({ length: model.config.instances }, (_, index) => {
         const { config, path } = model
         const id = `${config.name}-${index}`
-        const socketPath = this.#socketPath(id)
         const threads = config.threads || shared
         const spec: InstanceSpec = {
           id,
           kind: 'local',
-          endpoint: { origin: 'http://localhost', basePath: '/v1', socketPath, apiKey: null },
+          endpoint: { origin: 'http://localhost', basePath: '/v1', socketPath: null, apiKey: null },
           weight: config.weight,
           inFlightMax: config.parallel + config.waitingMax,
           probe: 'health',
           models: new Map([[config.name, config.name]]),
         }
-        const args = engineArgs({ config, path, threads, socketPath, logLevel: plan.config.log.level })
-        return { spec, identity: args, launch: () => this.#launchLocal(spec, args) }
+        const args = engineArgs({ config, path, threads, logLevel: plan.config.log.level })
+        const wish: Wish = { spec, identity: args, launch: () => this.#launchLocal(wish, args) }
+        return wish
       }),
     )
   }
 
-  #describeRemotes(plan: FleetPlan) {
+  #describeRemotes(plan: FleetPlan): Wish[] {
     return plan.upstreams.map((upstream) => {
       const url = new URL(upstream.url)
       const apiKey = upstream.apiKeyEnv === '' ? null : (this.#env[upstream.apiKeyEnv] ?? null)
@@ -181,16 +196,18 @@ export class Fleet implements Service {
         probe: upstream.probe,
         models: new Map(Object.entries(upstream.models)),
       }
-      const identity: unknown = spec.endpoint
-      return { spec, identity, launch: () => this.#joinRemote(spec) }
+      const wish: Wish = { spec, identity: spec.endpoint, launch: () => this.#joinRemote(wish) }
+      return wish
     })
   }
 
-  async #launchLocal(spec: InstanceSpec, args: readonly string[]): Promise<void> {
+  async #launchLocal(wish: Wish, args: readonly string[]): Promise<void> {
+    const socketPath = this.#makeSocketPath(wish.spec.id)
+    const spec = { ...wish.spec, endpoint: { ...wish.spec.endpoint, socketPath } }
     const instance = new Instance(spec, new Connections(spec.endpoint, this.#plan.config.timeouts))
     const process = new LocalProcess({
       instance,
-      args,
+      args: [...args, '--socket', socketPath],
       registry: this.registry,
       limits: () => ({
         ...this.#plan.config.health,
@@ -199,19 +216,20 @@ export class Fleet implements Service {
       clock: this.#clock,
       log: this.#log,
     })
-    this.#members.set(spec.id, { instance, identity: args, process, stop: () => process.stop() })
+    this.#members.set(spec.id, { instance, wish, process, stop: () => process.stop() })
     this.registry.add(instance)
     await process.start()
   }
 
-  async #joinRemote(spec: InstanceSpec): Promise<void> {
+  async #joinRemote(wish: Wish): Promise<void> {
+    const { spec } = wish
     const instance = new Instance(spec, new Connections(spec.endpoint, this.#plan.config.timeouts))
     const stop = async () => {
       if (instance.state === 'ready' || instance.state === 'unready') this.registry.move(instance, 'draining')
       await waitUntilIdle(instance, this.#plan.config.server.drainTimeoutMs, this.#clock)
       this.registry.move(instance, 'stopped')
     }
-    this.#members.set(spec.id, { instance, identity: spec.endpoint, process: null, stop })
+    this.#members.set(spec.id, { instance, wish, process: null, stop })
     this.registry.add(instance)
     if (spec.probe === 'off') this.registry.move(instance, 'ready')
     else await this.#prober.probe(instance)
@@ -225,33 +243,43 @@ export class Fleet implements Service {
     const answer = await instance.connections.getJson('/models', limits).catch(() => null)
     const names = readModelNames(answer?.json)
     // It may have left, or another answer may have come first.
-    if (names.length === 0 || this.registry.find(instance.id) !== instance) return
+    if (names.length === 0 || !this.registry.includes(instance)) return
     this.registry.change(instance, { ...instance.spec, models: new Map(names.map((name) => [name, name])) })
     this.#log.info({ instance: instance.id, models: names }, 'models discovered')
   }
 
-  #release(id: string): void {
+  /** Takes a member out of the fleet. */
+  #release(id: string): Promise<void> {
     const member = this.#members.get(id)
-    if (!member) return
     this.#members.delete(id)
-    const leaving: Promise<void> = member
-      .stop()
-      .catch((error: unknown) =>
-        this.#log.error({ err: error, instance: id }, 'instance did not stop cleanly'),
-      )
-      .then(() => {
-        this.registry.remove(member.instance)
-        return member.instance.connections.close()
-      })
-      .finally(() => this.#leaving.delete(leaving))
-    this.#leaving.add(leaving)
+    return member ? this.#retire(member) : Promise.resolve()
   }
 
-  #socketPath(id: string): string {
-    if (process.platform === 'win32') return `\\\\.\\pipe\\autoglm-${process.pid}-${id}`
-    if (this.#socketFolder === null) throw new SetupError('The fleet is not running.')
+  /** Lets an instance drain and stop, and lets go of its connections. Resolves when it has. */
+  #retire(member: Member): Promise<void> {
+    const { instance } = member
+    const leaving = member
+      .stop()
+      .catch((error: unknown) =>
+        this.#log.error({ err: error, instance: instance.id }, 'instance did not stop cleanly'),
+      )
+      .then(() => {
+        this.registry.remove(instance)
+        return instance.connections.close()
+      })
+      .finally(() => this.#leaving.delete(member))
+    this.#leaving.set(member, leaving)
+    return leaving
+  }
+
+  /** A path of its own for every process: a successor listens while its predecessor still drains. */
+  #makeSocketPath(id: string): string {
+    this.#sockets += 1
     // A Unix socket's path has room for about a hundred bytes, whatever the model is called.
-    return join(this.#socketFolder, `${id.replaceAll(/[^\w.-]/g, '_').slice(-40)}.sock`)
+    const name = `${this.#sockets}.${id.replaceAll(/[^\w.-]/g, '_').slice(-40)}.sock`
+    if (process.platform === 'win32') return `\\\\.\\pipe\\autoglm-${process.pid}-${name}`
+    if (this.#socketFolder === null) throw new SetupError('The fleet is not running.')
+    return join(this.#socketFolder, name)
   }
 }
 
@@ -259,12 +287,11 @@ function engineArgs(options: {
   config: ModelConfig
   path: string
   threads: number
-  socketPath: string
   logLevel: string
 }): string[] {
   const { config } = options
   return [
-    ...['--model', options.path, '--name', config.name, '--socket', options.socketPath],
+    ...['--model', options.path, '--name', config.name],
     ...['--parallel', String(config.parallel), '--waiting-max', String(config.waitingMax)],
     ...['--context-tokens', String(config.contextTokens), '--threads', String(options.threads)],
     ...['--gpu', config.gpu, '--log-level', options.logLevel],
@@ -277,4 +304,8 @@ export function readModelNames(json: unknown): string[] {
   return json.data
     .map((entry: unknown) => (typeof entry === 'object' && entry !== null && 'id' in entry ? entry.id : null))
     .filter((id): id is string => typeof id === 'string' && id.length > 0)
+}
+
+function partition<T>(items: readonly T[], holds: (item: T) => boolean): [T[], T[]] {
+  return [items.filter(holds), items.filter((item) => !holds(item))]
 }

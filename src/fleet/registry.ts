@@ -5,14 +5,17 @@ export type RegistryEvent =
   | { type: 'added' | 'removed' | 'changed'; instance: Instance }
   | { type: 'moved'; instance: Instance; from: InstanceState; to: InstanceState }
 
-/** All instances by id and by model. Whoever wants to know of a change watches. */
+/**
+ * All instances, and which of them serve a model. While an instance is replaced, its successor of the same id is
+ * here beside it. Whoever wants to know of a change watches.
+ */
 export class Registry {
-  readonly #instances = new Map<string, Instance>()
+  readonly #instances = new Set<Instance>()
   #byModel = new Map<string, Instance[]>()
   readonly #watchers = new Set<(event: RegistryEvent) => void>()
 
   get all(): readonly Instance[] {
-    return [...this.#instances.values()]
+    return [...this.#instances]
   }
 
   /** The instances that serve a model, in whatever state; empty when the model is unknown. */
@@ -29,19 +32,19 @@ export class Registry {
     return [...this.#byModel.keys()].sort()
   }
 
-  find(id: string): Instance | undefined {
-    return this.#instances.get(id)
+  includes(instance: Instance): boolean {
+    return this.#instances.has(instance)
   }
 
   add(instance: Instance): void {
-    assert(!this.#instances.has(instance.id), `two instances are called ${instance.id}`)
-    this.#instances.set(instance.id, instance)
+    assert(!this.#instances.has(instance), `instance ${instance.id} is here already`)
+    this.#instances.add(instance)
     this.#index()
     this.#tell({ type: 'added', instance })
   }
 
   remove(instance: Instance): void {
-    if (!this.#instances.delete(instance.id)) return
+    if (!this.#instances.delete(instance)) return
     this.#index()
     this.#tell({ type: 'removed', instance })
   }
@@ -69,7 +72,7 @@ export class Registry {
 
   #index(): void {
     const byModel = new Map<string, Instance[]>()
-    for (const instance of this.#instances.values()) {
+    for (const instance of this.#instances) {
       for (const model of instance.spec.models.keys()) {
         const peers = byModel.get(model)
         if (peers) peers.push(instance)

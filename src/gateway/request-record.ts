@@ -89,7 +89,7 @@ export class RequestBook {
       prompt: record.prompt,
     }
     // Health checks and scrapes come every few seconds: they are not what the log is read for.
-    if (record.endpoint.startsWith('/v1')) this.#log.info(line, 'request')
+    if (record.endpoint.startsWith('/v1') || record.endpoint === 'unmatched') this.#log.info(line, 'request')
     else this.#log.debug(line, 'request')
   }
 }

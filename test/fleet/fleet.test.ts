@@ -75,7 +75,7 @@ test('the registry finds by model, follows changes and tells its watchers', () =
   registry.add(b)
   assert.deepEqual(registry.of('m').map(({ id }) => id), ['a', 'b']) // prettier-ignore
   assert.deepEqual(registry.models, ['m', 'n'])
-  assert.throws(() => registry.add(makeInstance('a')), /two instances are called a/)
+  assert.throws(() => registry.add(a), /instance a is here already/)
   registry.move(a, 'ready')
   registry.move(a, 'ready')
   registry.change(b, { ...b.spec, models: new Map() })

@@ -67,7 +67,7 @@ export class Server implements AsyncDisposable {
   instancePids(): Map<string, number> {
     const found = new Map<string, number>()
     for (const { pid, command } of listProcesses()) {
-      const socket = /--socket \S*\/([\w.-]+)\.sock/.exec(command)
+      const socket = /--socket \S*\/\d+\.([\w.-]+)\.sock/.exec(command)
       if (socket?.[1] && parentOf(pid) === this.child.pid) found.set(socket[1], pid)
     }
     return found
