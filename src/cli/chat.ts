@@ -89,7 +89,13 @@ class Turn {
 async function converse(opened: { session: Session; models: ListedModel[] }, turn: Turn, lines: Interface) {
   let { session } = opened
   const isTerminal = isatty(0)
-  const prompt = () => (isTerminal ? lines.prompt() : undefined)
+  let closed = false
+  lines.once('close', () => {
+    closed = true
+  })
+  const prompt = () => {
+    if (isTerminal && !closed) lines.prompt()
+  }
   if (isTerminal) write(`Talking to ${session.model}. /help lists the commands, Ctrl-D ends.\n`)
   prompt()
   for await (const line of lines) {
