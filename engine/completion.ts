@@ -93,7 +93,7 @@ abstract class CompletionReply implements Reply {
     // Some tokenisers put a space before a text that is not part of it.
     const { vocabulary } = this.engine.loaded
     const spelled = tokens.reduce((sum, token) => sum + lengthOf(token, vocabulary), 0)
-    if (spelled === [...text].length + 1) this.#offsets[index] = -1
+    if (spelled === Array.from(text).length + 1) this.#offsets[index] = -1
     const list = this.format(index, [{ token: first, logprob: 0, top: [] }, ...choice.promptLogprobs])
     if (list === null) return null
     list.token_logprobs[0] = null

@@ -1,10 +1,11 @@
-import { strict as assert } from 'node:assert'
 import type { LlamaGrammar } from 'node-llama-cpp'
 import type { Clock } from '../src/core/clock.ts'
 import { fail } from '../src/core/errors.ts'
 import { adaptPromptTokens, planBatch, planCompanions, type Pending } from './batch.ts'
 import type { EndReason, Job, TokenLogprobs } from './job.ts'
-import type { Native, Sampler } from './native.ts'
+import type { Native } from './native.ts'
+import { LogprobProbe } from './probe.ts'
+import { type Running, Sequence } from './sequence.ts'
 import { chooseSlot } from './slots.ts'
 
 /** A step lasts about this long at most, so that an abort is seen well within 100 ms and streams stay smooth. */
@@ -33,24 +34,7 @@ export type SchedulerObserver = {
   onPrompt(tokens: { read: number; cached: number }): void
 }
 
-type Running = {
-  job: Job
-  sampler: Sampler
-  /** Tokens to decode next. */
-  pending: number[]
-  generated: number
-  /** Prompt tokens whose log probabilities are still to come; 0 once the prompt is read. */
-  promptLeft: number
-}
-
-type Slot = { index: number; held: number[]; usedAtStep: number; running: Running | null }
-
 type Waiting = { job: Job; aborted: boolean }
-
-/** One token and the index of its logits: what a generating sequence adds to a batch. Copied by the callee. */
-const oneToken = new Uint32Array(1)
-const firstIndex = Uint32Array.of(0)
-const noIndex = new Uint32Array(0)
 
 /**
  * Continuous batching: all sequences advance by one batch at a time, new ones join and finished ones leave between
@@ -58,11 +42,11 @@ const noIndex = new Uint32Array(0)
  */
 export class Scheduler {
   readonly #parts: SchedulerParts
-  readonly #slots: Slot[]
+  readonly #slots: Sequence[]
   readonly #waiting: Waiting[] = []
   readonly #aborted = new Set<Job>()
   readonly #exclusive: (() => Promise<void>)[] = []
-  readonly #probe: Sampler
+  readonly #probe: LogprobProbe
   #flushes: Job[] = []
   #promptTokensMax: number
   #step = 0
@@ -76,14 +60,12 @@ export class Scheduler {
   constructor(parts: SchedulerParts) {
     this.#parts = parts
     this.#promptTokensMax = Math.min(128, parts.batchTokens)
-    this.#slots = Array.from({ length: parts.slots }, (_, index) => ({
-      index,
-      held: [],
-      usedAtStep: 0,
-      running: null,
-    }))
-    // Greedy sampling leaves the logits as they are, so this sampler can read them.
-    this.#probe = parts.native.createSampler({ temperature: 0, seed: 0 })
+    const { native, contextTokens } = parts
+    this.#slots = Array.from(
+      { length: parts.slots },
+      (_, index) => new Sequence({ index, native, contextTokens }),
+    )
+    this.#probe = new LogprobProbe(parts.native)
   }
 
   get counts(): { idle: number; processing: number; waiting: number } {
@@ -175,18 +157,22 @@ export class Scheduler {
         i += 1
         continue
       }
-      const views = this.#slots.map((slot) => ({ ...slot, busy: slot.running !== null }))
+      const views = this.#slots.map(({ held, usedAtStep, running }) => ({
+        held,
+        usedAtStep,
+        busy: running !== null,
+      }))
       // These need every position decoded anew: nothing in a cache is of use.
       const prompt = job.promptLogprobs || job.exact ? job.prompt.slice(0, 1) : job.prompt
       const choice = chooseSlot(views, prompt, { canCut: this.#parts.canCut })
       if (choice === null) return
       this.#waiting.splice(i, 1)
-      const slot = this.#slots[choice.slot] as Slot
+      const slot = this.#slots[choice.slot] as Sequence
       try {
-        if (choice.copyFrom !== null) await this.#copy(slot, this.#slots[choice.copyFrom] as Slot)
+        if (choice.copyFrom !== null) await slot.copyFrom(this.#slots[choice.copyFrom] as Sequence)
         this.#start(slot, job, choice.keep)
       } catch (error) {
-        this.#forget(slot)
+        slot.forget()
         job.sink.onError(error)
       }
     }
@@ -198,15 +184,8 @@ export class Scheduler {
     return this.#slots.some((slot) => slot.running?.job === job && slot.running.generated === 0)
   }
 
-  async #copy(target: Slot, source: Slot): Promise<void> {
-    // A copy onto what is there already would mix the two.
-    this.#forget(target)
-    await this.#parts.native.copySequence(target.index, source.index)
-    target.held = source.held.slice()
-  }
-
-  #start(slot: Slot, job: Job, keep: number): void {
-    const kept = this.#cut(slot, keep)
+  #start(slot: Sequence, job: Job, keep: number): void {
+    const kept = slot.cut(keep)
     const sampler = this.#parts.native.createSampler(this.#samplerConfig(job))
     slot.running = {
       job,
@@ -233,23 +212,7 @@ export class Scheduler {
     return config
   }
 
-  /** Cuts the cache of a slot to its first `keep` tokens; returns how many are left in truth. */
-  #cut(slot: Slot, keep: number): number {
-    if (keep === slot.held.length) return keep
-    if (keep > 0 && this.#parts.native.cutSequence(slot.index, keep)) {
-      slot.held.length = keep
-      return keep
-    }
-    this.#forget(slot)
-    return 0
-  }
-
-  #forget(slot: Slot): void {
-    this.#parts.native.clearSequence(slot.index)
-    slot.held = []
-  }
-
-  #release(slot: Slot): void {
+  #release(slot: Sequence): void {
     slot.running?.sampler.dispose()
     slot.running = null
     slot.usedAtStep = this.#step
@@ -259,7 +222,7 @@ export class Scheduler {
    * The next batch. Prompts of exact jobs are read alone and in parts of one size, in turn with all others: what
    * stands in the same batch, and how a prompt is cut, changes the last bits of the result.
    */
-  #plan(): { plan: Pending[]; companions: Slot[] } {
+  #plan(): { plan: Pending[]; companions: Sequence[] } {
     const pending: Pending[] = []
     let exact: Pending | null = null
     for (const { index: slot, running } of this.#slots) {
@@ -283,7 +246,7 @@ export class Scheduler {
     return alone
   }
 
-  async #decodeStep(plan: readonly Pending[], companions: readonly Slot[]): Promise<void> {
+  async #decodeStep(plan: readonly Pending[], companions: readonly Sequence[]): Promise<void> {
     this.#step += 1
     const { clock, native, observe } = this.#parts
     const tokens = plan.reduce((sum, part) => sum + part.tokens, 0)
@@ -298,11 +261,11 @@ export class Scheduler {
       await decoded
     } catch (error) {
       this.#flush()
-      for (const slot of companions) this.#forget(slot)
+      for (const slot of companions) slot.forget()
       return this.#decodeApart(plan, error)
     }
-    for (const slot of companions) this.#restore(slot)
-    for (const part of plan) this.#commit(part)
+    for (const slot of companions) slot.restore()
+    for (const part of plan) (this.#slots[part.slot] as Sequence).commit(part.tokens)
     await Promise.all(plan.map((part, i) => this.#sampleSlot(part, handles[i] as ArrayLike<number>)))
     const durationMs = clock.now() - startedAtMs
     observe.onStep({ durationMs, tokens, sequences: plan.length, generated: this.#generated })
@@ -316,8 +279,8 @@ export class Scheduler {
   }
 
   /** Sees to it that exact sequences are not decoded alone; leaves out of `plan` those that would be. */
-  #takeCompanions(plan: readonly Pending[]): { plan: Pending[]; companions: Slot[] } {
-    const slotAt = (index: number) => this.#slots[index] as Slot
+  #takeCompanions(plan: readonly Pending[]): { plan: Pending[]; companions: Sequence[] } {
+    const slotAt = (index: number) => this.#slots[index] as Sequence
     const { companions, left } = planCompanions({
       batch: plan.map(({ slot }) => slot),
       isExact(index) {
@@ -331,44 +294,31 @@ export class Scheduler {
   }
 
   /** Adds all tokens in the order of their sequences; returns the handles of each part of the plan. */
-  #fillBatch(plan: readonly Pending[], companions: readonly Slot[]): ArrayLike<number>[] {
+  #fillBatch(plan: readonly Pending[], companions: readonly Sequence[]): ArrayLike<number>[] {
     const handles: ArrayLike<number>[] = []
     const waiting = [...companions].sort((a, b) => a.index - b.index)
     for (const part of plan) {
-      while (waiting[0] && waiting[0].index < part.slot) this.#addCompanion(waiting.shift() as Slot)
-      handles.push(this.#addToBatch(part))
+      while (waiting[0] && waiting[0].index < part.slot) waiting.shift()?.addCompanion()
+      handles.push((this.#slots[part.slot] as Sequence).addPending(part.tokens))
     }
-    for (const slot of waiting) this.#addCompanion(slot)
+    for (const slot of waiting) slot.addCompanion()
     return handles
-  }
-
-  #addCompanion(slot: Slot): void {
-    if (slot.held.length >= this.#parts.contextTokens) this.#forget(slot)
-    oneToken[0] = slot.held[0] ?? 0
-    this.#parts.native.addToBatch(slot.index, slot.held.length, oneToken, noIndex)
-  }
-
-  /** Takes the companion's token out of the cache again. */
-  #restore(slot: Slot): void {
-    const length = slot.held.length
-    if (length === 0 || !this.#parts.native.cutSequence(slot.index, length)) this.#forget(slot)
   }
 
   /** A batch failed as a whole: each sequence is tried alone, so that one at fault takes no other with it. */
   async #decodeApart(plan: readonly Pending[], cause: unknown): Promise<void> {
     for (const part of plan) {
-      const slot = this.#slots[part.slot] as Slot
+      const slot = this.#slots[part.slot] as Sequence
       if (plan.length === 1) {
         this.#fail(slot, cause)
         continue
       }
       try {
-        if (slot.held.length === 0) this.#parts.native.clearSequence(slot.index)
-        else if (!this.#parts.native.cutSequence(slot.index, slot.held.length)) throw cause
+        if (!slot.restore()) throw cause
         this.#parts.native.initBatch(part.tokens)
-        const handles = this.#addToBatch(part)
+        const handles = slot.addPending(part.tokens)
         await this.#parts.native.decodeBatch()
-        this.#commit(part)
+        slot.commit(part.tokens)
         await this.#sampleSlot(part, handles)
       } catch (error) {
         this.#fail(slot, error)
@@ -377,44 +327,15 @@ export class Scheduler {
     this.#flush()
   }
 
-  #fail(slot: Slot, error: unknown): void {
+  #fail(slot: Sequence, error: unknown): void {
     const job = slot.running?.job
     this.#release(slot)
-    this.#forget(slot)
+    slot.forget()
     job?.sink.onError(error)
   }
 
-  #addToBatch(part: Pending): ArrayLike<number> {
-    const slot = this.#slots[part.slot] as Slot
-    const running = slot.running as Running
-    const position = slot.held.length
-    assert(position + part.tokens <= this.#parts.contextTokens, 'decoding past the end of the context')
-    if (part.tokens === 1 && running.pending.length === 1) {
-      oneToken[0] = running.pending[0] as number
-      return this.#parts.native.addToBatch(slot.index, position, oneToken, firstIndex)
-    }
-    const tokens = Uint32Array.from(running.pending.slice(0, part.tokens))
-    const isLast = part.tokens === running.pending.length
-    const indexes =
-      running.promptLeft > 0
-        ? Uint32Array.from(tokens.keys())
-        : isLast
-          ? Uint32Array.of(part.tokens - 1)
-          : noIndex
-    return this.#parts.native.addToBatch(slot.index, position, tokens, indexes)
-  }
-
-  /** The tokens of the batch are in the cache now. */
-  #commit(part: Pending): void {
-    const slot = this.#slots[part.slot] as Slot
-    const running = slot.running as Running
-    if (part.tokens === 1) slot.held.push(running.pending[0] as number)
-    else slot.held = slot.held.concat(running.pending.slice(0, part.tokens))
-    running.pending = running.pending.slice(part.tokens)
-  }
-
   async #sampleSlot(part: Pending, handles: ArrayLike<number>): Promise<void> {
-    const slot = this.#slots[part.slot] as Slot
+    const slot = this.#slots[part.slot] as Sequence
     const running = slot.running as Running
     const { job } = running
     try {
@@ -425,14 +346,14 @@ export class Scheduler {
       const token = await this.#parts.native.sampleToken(handle, running.sampler)
       if (token < 0) throw new Error('no token is possible here')
       const logprobs =
-        job.topLogprobs === null ? null : await this.#readLogprobs(handle, token, job.topLogprobs)
+        job.topLogprobs === null ? null : await this.#probe.read(handle, token, job.topLogprobs)
       this.#accept(slot, running, token, logprobs)
     } catch (error) {
       this.#fail(slot, error)
     }
   }
 
-  #accept(slot: Slot, running: Running, token: number, logprobs: TokenLogprobs | null): void {
+  #accept(slot: Sequence, running: Running, token: number, logprobs: TokenLogprobs | null): void {
     const { job } = running
     if (this.#aborted.has(job)) return
     running.generated += 1
@@ -444,7 +365,7 @@ export class Scheduler {
     running.pending = [token]
   }
 
-  #end(slot: Slot, reason: EndReason): void {
+  #end(slot: Sequence, reason: EndReason): void {
     const job = (slot.running as Running).job
     this.#release(slot)
     job.sink.onEnd(reason)
@@ -458,7 +379,7 @@ export class Scheduler {
     for (const job of jobs) job.sink.onFlush()
   }
 
-  async #readPromptLogprobs(slot: Slot, running: Running, part: Pending, handles: ArrayLike<number>) {
+  async #readPromptLogprobs(slot: Sequence, running: Running, part: Pending, handles: ArrayLike<number>) {
     const { job } = running
     const first = slot.held.length - part.tokens
     const found: TokenLogprobs[] = []
@@ -466,22 +387,10 @@ export class Scheduler {
       const next = job.prompt[first + i + 1]
       // Behind the last prompt token comes the first generated one, which is sampled and not read.
       if (next === undefined) break
-      found.push(await this.#readLogprobs(handles[i] as number, next, job.topLogprobs ?? 0))
+      found.push(await this.#probe.read(handles[i] as number, next, job.topLogprobs ?? 0))
     }
     running.promptLeft -= found.length
     job.sink.onPromptLogprobs?.(found)
-  }
-
-  async #readLogprobs(handle: number, token: number, top: number): Promise<TokenLogprobs> {
-    const wanted = { tokens: [token], top: Math.max(1, top) }
-    const { pairs, expSum } = await this.#parts.native.readLogits(handle, this.#probe, wanted)
-    const sorted = [...pairs].sort((a, b) => b[1] - a[1])
-    const offset = (sorted[0] as [number, number])[1] + Math.log(expSum)
-    return {
-      token,
-      logprob: (pairs.get(token) as number) - offset,
-      top: sorted.slice(0, top).map(([id, logit]) => ({ token: id, logprob: logit - offset })),
-    }
   }
 
   /** Ends the loop's use of native memory; nothing may run or wait. */

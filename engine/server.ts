@@ -62,6 +62,7 @@ export function createEngineServer(
       if (draining) throw fail('shutting_down', { retryAfterMs: 1000 })
       const body = await readBody(request, limits)
       await raceAbort(handler(body, response, gone.signal), gone.signal)
+      await whenSent(response)
     } finally {
       // A reply that failed leaves sequences of the same request running: they have nobody to speak to.
       gone.abort(fail('client_closed'))
@@ -123,6 +124,12 @@ function raceAbort(work: Promise<unknown>, signal: AbortSignal): Promise<unknown
     signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
     work.then(resolve, reject)
   })
+}
+
+/** A reply counts as in flight until its last byte has left: a stop must not cut it. */
+function whenSent(response: ServerResponse): Promise<void> {
+  if (response.writableFinished || response.destroyed) return Promise.resolve()
+  return new Promise((resolve) => response.once('finish', resolve).once('close', resolve))
 }
 
 function describeModel(engine: Engine) {
