@@ -2,34 +2,16 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import type { Config, ModelConfig, UpstreamConfig } from '../config/schema.ts'
 import type { Clock } from '../core/clock.ts'
 import { SetupError } from '../core/errors.ts'
 import type { Service } from '../core/service.ts'
 import type { Logger } from '../telemetry/log.ts'
-import { Instance, type InstanceSpec } from './instance.ts'
+import { Instance } from './instance.ts'
 import { LocalProcess, waitUntilIdle } from './launcher.ts'
+import { listWishes, type FleetPlan, type Wish } from './plan.ts'
 import { Prober } from './prober.ts'
 import { Registry } from './registry.ts'
-import { shareThreads } from './threads.ts'
 import { Connections } from './transport.ts'
-
-/** A model of the configuration whose file is at hand. */
-export type LocalModel = { config: ModelConfig; path: string }
-
-export type FleetPlan = {
-  models: readonly LocalModel[]
-  upstreams: readonly UpstreamConfig[]
-  config: Config
-}
-
-/** An instance as a plan wants it. */
-type Wish = {
-  spec: InstanceSpec
-  /** What it is made from: another description under the same id is another instance. */
-  identity: unknown
-  launch(): Promise<void>
-}
 
 type Member = {
   instance: Instance
@@ -115,7 +97,7 @@ export class Fleet implements Service {
    * thrown.
    */
   async apply(plan: FleetPlan): Promise<void> {
-    const wanted = [...this.#describeLocals(plan), ...this.#describeRemotes(plan)]
+    const wanted = listWishes(plan, { cores: availableParallelism(), env: this.#env })
     const added = wanted.filter(({ spec }) => !this.#members.has(spec.id))
     const present = wanted.filter(({ spec }) => this.#members.has(spec.id))
     const [kept, replaced] = partition(present, ({ spec, identity }) =>
@@ -131,7 +113,7 @@ export class Fleet implements Service {
         if (this.#members.get(wish.spec.id) !== old) void this.#release(wish.spec.id)
         if (old) this.#members.set(wish.spec.id, old)
       })
-      await wish.launch()
+      await this.#launch(wish)
       if (old) void this.#retire(old)
     }
     try {
@@ -159,55 +141,17 @@ export class Fleet implements Service {
     member.wish = wish
   }
 
-  #describeLocals(plan: FleetPlan): Wish[] {
-    const instances = plan.models.reduce((sum, { config }) => sum + config.instances, 0)
-    const shared = shareThreads({ cores: availableParallelism(), instances })
-    return plan.models.flatMap((model) =>
-      Array.from({ length: model.config.instances }, (_, index) => {
-        const { config, path } = model
-        const id = `${config.name}-${index}`
-        const threads = config.threads || shared
-        const spec: InstanceSpec = {
-          id,
-          kind: 'local',
-          endpoint: { origin: 'http://localhost', basePath: '/v1', socketPath: null, apiKey: null },
-          weight: config.weight,
-          inFlightMax: config.parallel + config.waitingMax,
-          probe: 'health',
-          models: new Map([[config.name, config.name]]),
-        }
-        const args = engineArgs({ config, path, threads, logLevel: plan.config.log.level })
-        const wish: Wish = { spec, identity: args, launch: () => this.#launchLocal(wish, args) }
-        return wish
-      }),
-    )
+  #launch(wish: Wish): Promise<void> {
+    return wish.engineArgs === null ? this.#joinRemote(wish) : this.#launchLocal(wish, wish.engineArgs)
   }
 
-  #describeRemotes(plan: FleetPlan): Wish[] {
-    return plan.upstreams.map((upstream) => {
-      const url = new URL(upstream.url)
-      const apiKey = upstream.apiKeyEnv === '' ? null : (this.#env[upstream.apiKeyEnv] ?? null)
-      const spec: InstanceSpec = {
-        id: upstream.name,
-        kind: 'remote',
-        endpoint: { origin: url.origin, basePath: url.pathname.replace(/\/$/, ''), socketPath: null, apiKey },
-        weight: upstream.weight,
-        inFlightMax: upstream.inFlightMax,
-        probe: upstream.probe,
-        models: new Map(Object.entries(upstream.models)),
-      }
-      const wish: Wish = { spec, identity: spec.endpoint, launch: () => this.#joinRemote(wish) }
-      return wish
-    })
-  }
-
-  async #launchLocal(wish: Wish, args: readonly string[]): Promise<void> {
+  async #launchLocal(wish: Wish, engineArgs: readonly string[]): Promise<void> {
     const socketPath = this.#makeSocketPath(wish.spec.id)
     const spec = { ...wish.spec, endpoint: { ...wish.spec.endpoint, socketPath } }
     const instance = new Instance(spec, new Connections(spec.endpoint, this.#plan.config.timeouts))
     const process = new LocalProcess({
       instance,
-      args: [...args, '--socket', socketPath],
+      args: [...engineArgs, '--socket', socketPath],
       registry: this.registry,
       limits: () => ({
         ...this.#plan.config.health,
@@ -281,21 +225,6 @@ export class Fleet implements Service {
     if (this.#socketFolder === null) throw new SetupError('The fleet is not running.')
     return join(this.#socketFolder, name)
   }
-}
-
-function engineArgs(options: {
-  config: ModelConfig
-  path: string
-  threads: number
-  logLevel: string
-}): string[] {
-  const { config } = options
-  return [
-    ...['--model', options.path, '--name', config.name],
-    ...['--parallel', String(config.parallel), '--waiting-max', String(config.waitingMax)],
-    ...['--context-tokens', String(config.contextTokens), '--threads', String(options.threads)],
-    ...['--gpu', config.gpu, '--log-level', options.logLevel],
-  ]
 }
 
 /** The ids in the answer to `GET /models`; empty when it is something else. */

@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert'
-import type { Connections } from './transport.ts'
+import type { Connections, Endpoint } from './transport.ts'
 
 /** What an instance can be, and what it can become. An impossible transition is a bug and throws. */
 const next = {
@@ -13,17 +13,6 @@ const next = {
 
 export type InstanceState = keyof typeof next
 export const instanceStates = Object.keys(next) as readonly InstanceState[]
-
-/** Where an instance listens: TCP, or a Unix socket when `socketPath` is set. */
-export type Endpoint = {
-  /** Scheme, host and port, such as `http://127.0.0.1:8000`. */
-  origin: string
-  /** What stands before `/chat/completions`, such as `/v1`. */
-  basePath: string
-  socketPath: string | null
-  /** The bearer token sent upstream; null for none. Never logged. */
-  apiKey: string | null
-}
 
 export type InstanceSpec = {
   /** Unique in the fleet, such as `tiny-0`; stays the same over restarts. */

@@ -1,5 +1,15 @@
 import { Pool, type Dispatcher } from 'undici'
-import type { Endpoint } from './instance.ts'
+
+/** Where an instance listens: TCP, or a Unix socket when `socketPath` is set. */
+export type Endpoint = {
+  /** Scheme, host and port, such as `http://127.0.0.1:8000`. */
+  origin: string
+  /** What stands before `/chat/completions`, such as `/v1`. */
+  basePath: string
+  socketPath: string | null
+  /** The bearer token sent upstream; null for none. Never logged. */
+  apiKey: string | null
+}
 
 export type TransportLimits = {
   connectMs: number

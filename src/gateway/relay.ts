@@ -4,7 +4,8 @@ import { toErrorBody, type ApiError } from '../core/errors.ts'
 import { formatEvent, readEventData, splitEvents } from '../core/sse.ts'
 import type { AnswerHead, Sink } from '../router/call.ts'
 import { replyWithError } from './reply.ts'
-import type { RequestBook, RequestRecord } from './request-record.ts'
+import type { RequestBook } from './request-book.ts'
+import type { RequestRecord } from './request-record.ts'
 
 /**
  * Carries an answer to the client as it comes: bytes in, the same bytes out, the usage read as they pass. What is

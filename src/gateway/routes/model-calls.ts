@@ -3,7 +3,7 @@ import { fail, toApiError } from '../../core/errors.ts'
 import { compileParser, modelRoutes } from '../completion-call.ts'
 import type { GatewayParts } from '../parts.ts'
 import { Relay } from '../relay.ts'
-import type { RequestBook } from '../request-record.ts'
+import type { RequestBook } from '../request-book.ts'
 import { ErrorReply } from '../schemas.ts'
 
 const noBody = Buffer.alloc(0)

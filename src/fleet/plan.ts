@@ -1,0 +1,76 @@
+import type { Config, ModelConfig, UpstreamConfig } from '../config/schema.ts'
+import type { InstanceSpec } from './instance.ts'
+import { shareThreads } from './threads.ts'
+
+/** A model of the configuration whose file is at hand. */
+export type LocalModel = { config: ModelConfig; path: string }
+
+/** What the fleet should be. */
+export type FleetPlan = {
+  models: readonly LocalModel[]
+  upstreams: readonly UpstreamConfig[]
+  config: Config
+}
+
+/** An instance as a plan wants it. */
+export type Wish = {
+  spec: InstanceSpec
+  /** What it is made from: another description under the same id is another instance. */
+  identity: unknown
+  /** Flags of the engine (`engine/options.ts`) but for where it listens; null for a remote instance. */
+  engineArgs: readonly string[] | null
+}
+
+type Surroundings = { cores: number; env: Readonly<Record<string, string | undefined>> }
+
+/** All instances that a plan wants, local ones first. */
+export function listWishes(plan: FleetPlan, { cores, env }: Surroundings): Wish[] {
+  const instances = plan.models.reduce((sum, { config }) => sum + config.instances, 0)
+  const threads = shareThreads({ cores, instances })
+  return [
+    ...plan.models.flatMap((model) => wishLocals(model, { threads, logLevel: plan.config.log.level })),
+    ...plan.upstreams.map((upstream) => wishRemote(upstream, env)),
+  ]
+}
+
+function wishLocals({ config, path }: LocalModel, shared: { threads: number; logLevel: string }): Wish[] {
+  const engineArgs = [
+    ...['--model', path, '--name', config.name],
+    ...['--parallel', String(config.parallel), '--waiting-max', String(config.waitingMax)],
+    ...[
+      '--context-tokens',
+      String(config.contextTokens),
+      '--threads',
+      String(config.threads || shared.threads),
+    ],
+    ...['--gpu', config.gpu, '--log-level', shared.logLevel],
+  ]
+  return Array.from({ length: config.instances }, (_, index) => {
+    const spec: InstanceSpec = {
+      id: `${config.name}-${index}`,
+      kind: 'local',
+      // Each process gets a socket of its own when it is launched.
+      endpoint: { origin: 'http://localhost', basePath: '/v1', socketPath: null, apiKey: null },
+      weight: config.weight,
+      inFlightMax: config.parallel + config.waitingMax,
+      probe: 'health',
+      models: new Map([[config.name, config.name]]),
+    }
+    return { spec, identity: engineArgs, engineArgs }
+  })
+}
+
+function wishRemote(upstream: UpstreamConfig, env: Surroundings['env']): Wish {
+  const url = new URL(upstream.url)
+  const apiKey = upstream.apiKeyEnv === '' ? null : (env[upstream.apiKeyEnv] ?? null)
+  const spec: InstanceSpec = {
+    id: upstream.name,
+    kind: 'remote',
+    endpoint: { origin: url.origin, basePath: url.pathname.replace(/\/$/, ''), socketPath: null, apiKey },
+    weight: upstream.weight,
+    inFlightMax: upstream.inFlightMax,
+    probe: upstream.probe,
+    models: new Map(Object.entries(upstream.models)),
+  }
+  return { spec, identity: spec.endpoint, engineArgs: null }
+}
