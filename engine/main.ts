@@ -27,7 +27,8 @@ export async function main(argv: readonly string[]): Promise<void> {
     )
   }
   process.on('SIGTERM', onSignal)
-  process.on('SIGINT', onSignal)
+  // Ctrl-C on a terminal reaches children too. One with a parent leaves the order of stopping to it.
+  process.on('SIGINT', process.send ? () => {} : onSignal)
   try {
     const options = parseOptions(argv)
     if (options === null) {
