@@ -54,7 +54,7 @@ export async function runAlone(flags: InstanceFlags): Promise<number> {
     dataDir: resolve(flags.dataDir ?? '.autoglm'),
     onProgress: (progress) => showProgress({ label: flags.model, ...progress }),
   })
-  const { main } = await import('../../engine/main.ts')
+  const { main } = await import('../../engine/program.ts')
   await main(toEngineFlags(flags, path))
   return 0
 }

@@ -1,7 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import type { InstanceMessage } from '../../engine/main.ts'
+import type { InstanceMessage } from '../../engine/program.ts'
 import type { InstanceInfo } from '../../engine/run.ts'
 
 /** The bundled model. */
