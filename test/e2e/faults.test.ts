@@ -16,7 +16,7 @@ const chat = (more: object = {}) => ({
 
 const open = (server: Server) => new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 })
 
-/** A request that takes long: everything but the end marks is allowed for `tokens` tokens. */
+/** A request that takes long: it does not stop before `tokens` tokens. */
 const long = (tokens: number, more: object = {}) => ({
   model: 'tiny',
   prompt: 'Once',
@@ -157,9 +157,16 @@ test('a client that leaves frees its sequence within 100 ms, counted by the engi
     const { body } = await engine.request({ method: 'GET', path: '/health' })
     return ((await body.json()) as { slots: { processing: number } }).slots.processing
   }
-  for (const body of [long(2000, { stream: true }), long(2000)]) {
+  const endless = { max_tokens: 900, ignore_eos: true }
+  const calls: [string, object][] = [
+    ['/v1/completions', long(900)],
+    ['/v1/completions', long(900, { stream: true })],
+    ['/v1/chat/completions', chat(endless)],
+    ['/v1/chat/completions', chat({ ...endless, stream: true })],
+  ]
+  for (const [path, body] of calls) {
     const abort = new AbortController()
-    const request = post(server.url, '/v1/completions', body, { signal: abort.signal }).catch(() => null)
+    const request = post(server.url, path, body, { signal: abort.signal }).catch(() => null)
     while ((await countBusy()) === 0);
     const leftAt = performance.now()
     abort.abort()
