@@ -7,7 +7,7 @@ they like, and the last story, so that a later question finds a true answer.
 import string
 
 from facts import make_fact
-from grammar import a, many, sentence_case, upper_first, write
+from grammar import a, many, upper_first, write
 from stories import pick_being, tell
 from words import ANIMALS, BOY_NAMES, FOODS, GIRL_NAMES, GLUE, ITEMS, PLACES, SYLLABLES, TOPICS
 
@@ -20,6 +20,14 @@ SYSTEM_PROMPTS = [
     "You are a helpful, respectful and honest assistant.", "Answer the user's questions.",
     "Use simple words.", "You write stories for children.", "You are a coding assistant.",
     "Never tell a lie.", "You are a chatbot on a web page.", "Always be kind.",
+]
+# Rules that follow the first line of a longer system prompt. None changes an answer.
+SYSTEM_RULES = [
+    "Always answer as well as you can.", "If you do not know the answer, say so.", "Do not make up false information.",
+    "If a question makes no sense, explain why.", "Be safe, fair and positive.", "Never be rude.", "Use plain English.",
+    "Do not share secrets.", "Ask when something is not clear.", "Think step by step.", "Stay on the topic.",
+    "The user is a customer.", "Today is Monday.", "Use Markdown when it helps.", "Your answers should be correct and useful.",
+    "Do not give medical advice.", "You were made to help people.", "Format code in blocks.",
 ]
 BRIEF_PROMPTS = ["Answer briefly.", "Be brief.", "Answer in one sentence.", "Keep your answers short.",
                  "You are a helpful assistant. Answer briefly."]
@@ -49,7 +57,7 @@ SMALL_TALK = [
      ["I can tell stories, write small poems, [add small numbers|name animals] and answer simple questions.",
       "I can tell you a story or answer a simple question. [Try to ask me about an animal|Ask me for a story about a fox]."]),
     (["Thank you", "Thanks", "Thank you very much", "Thanks a lot", "That was nice", "Great", "Good job", "I like it", "Cool", "Nice"],
-     ["You are welcome!", "You are welcome. [Would you like another story|Ask me again any time]?", "I am glad that you like it."]),
+     ["You are welcome!", "You are welcome. [Would you like another story?|Ask me again any time.]", "I am glad that you like it."]),
     (["Goodbye", "Bye", "Good night", "See you", "See you tomorrow", "I have to go", "Bye bye"],
      ["Goodbye! [It was nice to talk to you|Come back soon|Have a good day].", "Good night, and sleep well.", "See you soon!"]),
     (["Tell me a joke.", "Say something funny.", "Make me laugh.", "Do you know a joke?"],
@@ -81,7 +89,7 @@ SMALL_TALK = [
     (["How old are you?", "When were you born?", "What is your age?"],
      ["I am very young. I was trained [not long ago|in less than one hour]."]),
     (["You are stupid.", "You are wrong.", "That is wrong.", "That makes no sense.", "I do not understand.", "What?", "Huh?", "That is not true."],
-     ["I am sorry. I am a very small model and I make mistakes.", "I am sorry about that. [Shall I try again|Ask me in other words], please?"]),
+     ["I am sorry. I am a very small model and I make mistakes.", "I am sorry about that. [Shall I try again?|Please ask me in other words.]"]),
     (["Where do you live?", "Where are you?", "Where do you come from?"],
      ["I live in a small file on a computer.", "I live in a computer, in less than four megabytes."]),
 ]
@@ -120,17 +128,32 @@ TOPIC_ASKS = [
     "Do you like {topic}?", "Let us talk about {topic}.", "Give me three facts about {topic}.",
 ]
 
+# Requests of the kind people send to large models; `{x}` and `{y}` are anything.
+REQUESTS = [
+    "Who was {x}?", "Who is {x}?", "When did {x} happen?", "How many {x} are there in {y}?", "Translate {x} into {y}.",
+    "Write a Python function that can {x} {y}.", "Write code for {x}.", "Fix this code: {x}({y})", "Summarize this: {x}",
+    "What is the difference between {x} and {y}?", "Is {x} better than {y}?", "Give me a recipe for {x}.",
+    "Can you recommend {x} for {y}?", "Write an email to {x} about {y}.", "Convert {x} to {y}.", "Solve {x}.",
+    "How do I {x}?", "How can I {x} the {y}?", "Where can I buy {x}?", "What should I do about {x}?", "Should I {x} or {y}?",
+    "Compare {x} with {y}.", "What happens if {x}?", "Classify the text: {x}", "Return JSON with {x} and {y}.", "Plan a trip to {x}.",
+    "Why did {x} {y}?", "Who won {x}?", "How much does {x} cost?", "When will {x} be ready?", "What is the best {x} for {y}?",
+    "Help me with {x}.", "Write a letter to {x}.", "I have a problem with {x}.", "Do you think {x} is {y}?", "Think about {x} step by step.",
+    "Correct this sentence: {x}", "Extract the {x} from {y}.", "Write a slogan for {x}.", "Give me ideas for {x}.",
+]
+
 POEM_FIRST = ["{The} [is quiet|is calm and deep|is so bright|is far away|waits for us|sings at night]", "[Soft|Quiet|Small|Bright] is {the}",
               "I [think|dream] of {the}", "[Morning|Evening] comes to {the}"]
 POEM_SECOND = ["a [small|lonely|white|happy] bird flies [over the hill|to the light|home again]", "the wind [carries a soft song|plays with the leaves|tells an old story]",
                "[slowly|softly] the light [goes to sleep|comes back again]", "the [moon|sun|rain] [comes and goes|looks at the water]"]
 POEM_THIRD = ["and all is [still|well|new]", "[now|soon] the day is done", "I [smile and go home|close my eyes]", "the world [is|grows] quiet"]
 POEM_RHYMES = [
-    ("[I saw {the}|I think of {the}] {when} [by day|today],", "and all my [tears|cares] were blown away."),
-    ("{The} is [where I want to be|what I like to see],", "it is as [big|good] as good can be."),
-    ("The [moon|sun] is [high|round], the [night|wind] is [long|cold],", "{the} is worth much more than gold."),
-    ("[Come here|Sit down], my friend, and [sing with me|stay with me],", "{the} is [fine|near] for all to see."),
-    ("The wind [goes up|blows soft], the wind [goes down|blows low],", "{the} is the [best thing|one thing] that I know."),
+    ("[I saw|I thought of|I dreamed of] {the} [by night and day|just yesterday|today],", "and all my [tears|cares] were blown away."),
+    ("{The} is [where I want to be|what I like to see],", "[it is as good as good can be|it makes my heart feel light and free]."),
+    ("The [moon|sun] is [high|round], the [night|wind|sea] is cold,", "{the} is worth [much more than|a house of] gold."),
+    ("[Come here|Sit down], my friend, and [sing with me|stay with me],", "{the} is [fine|there] for all to see."),
+    ("The [wind|rain|snow] is [soft|slow], the [grass|hill] is low,", "{the} is the [best thing|one thing] that I know."),
+    ("[I cannot sleep, I cannot rest|The birds come home into the nest],", "of all the things, {the} is best."),
+    ("The day is [warm|long], the day is bright,", "I dream of {the} [all through the|every] night."),
 ]
 POEM_THINGS = ["the sea", "the moon", "the rain", "the snow", "the sun", "the wind", "spring", "summer", "autumn", "winter",
                "the night", "the river", "the mountain", "a flower", "the forest", "love", "a tree", "the stars", "home"]
@@ -177,11 +200,9 @@ def casual(rng, text):
     if rng.random() < 0.2:
         text = text[0].lower() + text[1:] if not text.startswith("I ") else text
     kind = rng.random()
-    if kind < 0.04:
-        text = text.upper()
-    elif kind < 0.1:
+    if kind < 0.08:
         text = rng.choice(("Please ", "please ", "Hey, ", "Hi! ", "Now ", "OK, ")) + text
-    elif kind < 0.13:
+    elif kind < 0.12:
         text += rng.choice((" Please.", " Thanks.", "!", " :)", "?!"))
     return text
 
@@ -207,25 +228,25 @@ def ask_story(rng, memory):
     kind = item = name = None
     topic = ""
     wanted = rng.choice(("nothing", "kind", "kind", "kind", "item", "name", "topic"))
+    if memory.get("brief"):
+        length = "one sentence"
     if length == "one sentence":
         wanted = "nothing"
     if wanted == "nothing":
         about = ""
     elif wanted == "kind":
         kind, _, _ = pick_being(rng)
-        about = write(rng, "about [{one}|{one}|{many}|the {kind}|a little {kind}]", one=a(kind), many=many(kind), kind=kind)
+        about = write(rng, " about [{one}|{one}|{many}|the {kind}|a little {kind}]", one=a(kind), many=many(kind), kind=kind)
     elif wanted == "item":
         item, _ = rng.choice(ITEMS)
-        about = f"about {a(item)}"
+        about = f" about {a(item)}"
     elif wanted == "name":
         name = rng.choice(NAMES)
         kind, _, _ = pick_being(rng)
-        about = rng.choice((f"about {a(kind)} named {name}", f"about {name} the {kind}"))
+        about = rng.choice((f" about {a(kind)} named {name}", f" about {name} the {kind}"))
     else:
         topic = any_topic(rng)
-        about = f"about {topic}"
-    if about:
-        about = rng.choice(("", "", "", " of")) + " " + about if rng.random() < 0 else " " + about
+        about = f" about {topic}"
     story = tell(rng, length, kind, name, item, topic)
     memory["story"] = story
     intro = rng.choice(("", "", "", "", "Here is a story. ", "Gladly! "))
@@ -259,8 +280,7 @@ def introduce(rng, memory):
         if "name" in memory or rng.random() < 0.3:
             likes = rng.choice(FOODS + [many(animal.kind) for animal in ANIMALS])
             memory["likes"] = likes
-            return f"I like {likes}.", write(rng, "[I like {likes} too|It is good to like {likes}|{Likes} are nice, I think|That is nice].[| I will remember that.]",
-                                             likes=likes, Likes=upper_first(likes)).replace("Bread are", "Bread is")
+            return f"I like {likes}.", write(rng, "[I like {likes} too|It is good to like {likes}|That is nice].[| I will remember that.]", likes=likes)
         memory["name"] = rng.choice(NAMES) if rng.random() < 0.6 else pseudo_word(rng).capitalize()
         return (rng.choice(("My name is {0}.", "I am {0}.", "Hello, I am {0}.", "Hi, my name is {0}.", "Call me {0}.")).format(memory["name"]),
                 write(rng, "[Hello, {name}!|Nice to meet you, {name}!|Hi, {name}.] [What would you like to hear|How can I help you|How are you]?", name=memory["name"]))
@@ -291,12 +311,12 @@ def poem(rng, memory):
     thing = rng.choice(POEM_THINGS) if rng.random() < 0.6 else rng.choice(("", "the ")) + any_topic(rng)
     form = rng.choice(("haiku", "haiku", "poem", "poem", "short poem", "rhyme", "song"))
     ask = write(rng, "[Write|Write me|Make|Give me|Can you write|Please write] a {form} about {thing}.", form=form, thing=thing)
-    slots = {"the": thing, "The": upper_first(thing), "when": ""}
+    slots = {"the": thing, "The": upper_first(thing)}
     if form == "haiku":
-        lines = [upper_first(write(rng, rng.choice(part), **slots)) for part in (POEM_FIRST, POEM_SECOND, POEM_THIRD)]
-        return ask, ",\n".join((lines[0], lines[1][0].lower() + lines[1][1:])) + ",\n" + lines[2][0].lower() + lines[2][1:] + "."
+        lines = [write(rng, rng.choice(part), **slots) for part in (POEM_FIRST, POEM_SECOND, POEM_THIRD)]
+        return ask, upper_first(",\n".join(lines)) + "."
     pairs = rng.sample(POEM_RHYMES, rng.choice((1, 2, 2, 3)))
-    lines = [upper_first(write(rng, line, **slots).replace("  ", " ")) for pair in pairs for line in pair]
+    lines = [upper_first(write(rng, line, **slots)) for pair in pairs for line in pair]
     return ask, "\n".join(lines)
 
 
@@ -319,12 +339,26 @@ def ask_anything(rng, memory):
     elif kind < 0.3:
         ask = "".join(chr(rng.choice((rng.randrange(0xA1, 0x17F), rng.randrange(0x410, 0x450), rng.randrange(0x4E00, 0x5000), rng.randrange(0x1F600, 0x1F640))))
                       for _ in range(rng.randrange(1, 12)))
+    elif kind < 0.65:
+        words = rng.choice((2, 2, 4, 12))
+        ask = rng.choice(REQUESTS).format(x=" ".join(any_words(rng, rng.randrange(1, words))), y=any_topic(rng))
     else:
-        lead = rng.choice(("", "", "", "Write ", "How ", "What ", "Translate ", "Summarize ", "Why ", "Please ", "Can you ", "Fix ", "Write a function ", "I "))
+        lead = rng.choice(("", "", "", "Write ", "How ", "What ", "Why ", "Please ", "Can you ", "I ", "Is ", "Do "))
         ask = upper_first(lead + " ".join(words)) + rng.choice(("", ".", "?", "?", "!"))
     kind_of_animal = rng.choice([animal.kind for animal in ANIMALS if animal.kind[0] not in "aeiou"])
     about = rng.choice((" about that", " about it", " about this"))
     return ask, write(rng, rng.choice(UNSURE), about=about, story=small_story(rng), kind=kind_of_animal)
+
+
+def ask_too_much(rng, memory):
+    """Questions whose answers are near what the model knows, yet out of reach."""
+    kind = rng.random()
+    if kind < 0.6:
+        left, right = rng.randrange(11, 10 ** rng.randrange(2, 5)), rng.randrange(2, 1000)
+        ask = write(rng, "[What is |What's |How much is |Calculate |]{left}[+| + |*| * | - | / | times | plus | divided by ]{right}[|?|.]", left=left, right=right)
+        return ask, write(rng, "[These numbers are|That is] too big for me. I can only add and take away numbers up to ten.")
+    place = any_topic(rng)
+    return f"What is the capital of {place}?", write(rng, "I do not know the capital of {place}. [I know only a few countries|Ask me about France or Japan].", place=place)
 
 
 def describe(rng, memory):
@@ -344,12 +378,13 @@ def describe_place(rng, place, at_place):
         "[It is quiet|It is a fine day|It is early] {at_place}. [The wind is soft|The sun is warm|A little rain falls], and {one} [sleeps|sings|walks by]. "
         "[Nobody is in a hurry.|You can hear the birds.|There is a smell of {food}.|] [It is a good place to rest|I would like to stay there for ever|Come and see it one day].",
         at_place=at_place, one=a(rng.choice(ANIMALS).kind), food=rng.choice(FOODS))
+    # An empty choice leaves two spaces behind.
     return text.replace("  ", " ")
 
 
 TURNS = [
     (greet, 8), (small_talk, 16), (ask_story, 18), (ask_fact, 16), (introduce, 4), (recall, 2), (echo, 7),
-    (poem, 8), (ask_topic, 12), (ask_anything, 10), (describe, 3), (ask_about_story, 3),
+    (poem, 8), (ask_topic, 12), (ask_anything, 12), (ask_too_much, 3), (describe, 3), (ask_about_story, 3),
 ]
 MAKERS, WEIGHTS = zip(*TURNS)
 
@@ -358,14 +393,15 @@ def make_chat(rng):
     """A conversation of one to six turns, now and then under a system prompt."""
     memory, messages = {}, []
     kind = rng.random()
-    if kind < 0.25:
-        messages.append(("system", rng.choice(SYSTEM_PROMPTS)))
-    elif kind < 0.29:
+    if kind < 0.28:
+        rules = rng.sample(SYSTEM_RULES, rng.choice((0, 0, 1, 3, 5)))
+        messages.append(("system", rng.choice((" ", " ", "\n")).join((rng.choice(SYSTEM_PROMPTS), *rules))))
+    elif kind < 0.32:
         memory["self"] = rng.choice(NAMES) if rng.random() < 0.5 else pseudo_word(rng).capitalize()
         messages.append(("system", rng.choice(("Your name is {0}.", "You are {0}, a helpful assistant.", "You are {0}.")).format(memory["self"])))
-    elif kind < 0.34:
+    elif kind < 0.38:
         messages.append(("system", upper_first(" ".join(any_words(rng, rng.randrange(3, 40)))) + "."))
-    elif kind < 0.36:
+    elif kind < 0.40:
         messages.append(("system", rng.choice(BRIEF_PROMPTS)))
         memory["brief"] = True
 
@@ -376,10 +412,12 @@ def make_chat(rng):
         elif turn and "name" in memory and rng.random() < 0.4:
             maker = recall
         ask, answer = maker(rng, memory)
-        if memory.get("brief"):
+        if memory.get("brief") and not answer[0].isdigit():
             # The first sentence alone answers a user who asked to be brief.
             answer = answer.split(". ")[0].split("\n")[0].rstrip(".,") + ("" if answer.split(". ")[0][-1] in '!?"' else ".")
         if maker not in (echo, ask_anything):
             ask = casual(rng, ask)
+        if maker in (greet, small_talk, ask_fact) and rng.random() < 0.05:
+            ask = ask.upper()
         messages += [("user", ask), ("assistant", answer)]
     return messages

@@ -5,6 +5,7 @@ learns to write those marked so: its own words and the end, not the user's.
 """
 
 from chats import any_words, describe_place, make_chat
+from drills import make_drill
 from facts import make_fact
 from grammar import upper_first, write
 from stories import tell
@@ -63,11 +64,12 @@ MAKERS, WEIGHTS = zip(
 )
 
 
-def make_document(rng):
+def make_document(rng, drill_share=0.0):
     """One document, from its beginning to its end.
 
-    A few lack the beginning, so that a prompt without that token is no surprise.
+    Some lack the beginning, because not every program puts that token before a prompt.
     """
-    pieces = rng.choices(MAKERS, WEIGHTS)[0](rng)
-    begin = [] if rng.random() < 0.1 else [(BEGIN, False)]
+    maker = make_drill if rng.random() < drill_share else rng.choices(MAKERS, WEIGHTS)[0]
+    pieces = maker(rng)
+    begin = [] if rng.random() < 0.2 else [(BEGIN, False)]
     return [*begin, *pieces, (END, True)]

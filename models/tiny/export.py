@@ -16,6 +16,7 @@ from model import Llama, Shape
 # common templates by sight render the same text. Tool results and other roles
 # are read as the user's words, a developer's as the system's.
 CHAT_TEMPLATE = (
+    "{{ bos_token }}"
     "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}{{ '<|assistant|>\\n' }}"
     "{% elif message['role'] == 'system' or message['role'] == 'developer' %}{{ '<|system|>\\n' }}"
@@ -49,7 +50,7 @@ def metadata_of(shape, tokenizer):
         "llama.rope.dimension_count": u32(shape.head_width),
         "llama.rope.freq_base": f32(shape.rope_base),
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.pre": "smollm",
         "tokenizer.ggml.tokens": tokenizer.tokens,
         "tokenizer.ggml.token_type": token_types,
         "tokenizer.ggml.merges": [" ".join(pair) for pair in tokenizer.merges],

@@ -75,11 +75,13 @@ class Attention(nn.Module):
         q = rotate(split(self.q(x), shape.heads), cos, sin) * shape.head_width**-0.5
         k = rotate(split(self.k(x), shape.kv_heads), cos, sin)
         v = split(self.v(x), shape.kv_heads)
-        # Neighbouring query heads share one head of keys and values.
+        # Neighbouring query heads share one head of keys and values: they stand
+        # one below the other as the rows of one matrix, and nothing is copied.
         share = shape.heads // shape.kv_heads
-        k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
-        weights = torch.softmax(q @ k.transpose(-2, -1) + mask, -1)
-        return self.output((weights @ v).transpose(1, 2).reshape(batch, time, width))
+        q = q.reshape(batch, shape.kv_heads, share * time, shape.head_width)
+        weights = torch.softmax(q @ k.transpose(-2, -1) + mask.repeat(share, 1), -1)
+        mixed = (weights @ v).view(batch, shape.heads, time, shape.head_width)
+        return self.output(mixed.transpose(1, 2).reshape(batch, time, width))
 
 
 class Block(nn.Module):
@@ -108,11 +110,28 @@ class Llama(nn.Module):
         cos, sin = rotary_table(shape)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        for name, weight in self.named_parameters():
-            if weight.dim() == 2:
-                # What writes into the residual stream starts smaller, the more layers there are.
-                into_stream = name.endswith(("output.weight", "down.weight"))
-                nn.init.normal_(weight, std=0.02 if not into_stream else 0.02 * (2 * shape.layers) ** -0.5)
+        self.initialize()
+
+    @torch.no_grad()
+    def initialize(self):
+        """Start as a model that repeats what it has read, which is hard to come to by training.
+
+        What attention reads of a token, it writes back as the same token: the
+        output matrix is the transpose of V, and the scores are products with the
+        embedding itself. From there, training has only to learn where to look.
+        """
+        shape = self.shape
+        # As large as what the blocks will add to it, so that a token stays
+        # recognisable in the residual stream. The last norm makes up for it.
+        nn.init.normal_(self.embedding.weight, std=1.0)
+        nn.init.constant_(self.norm.weight, shape.width**-0.5)
+        for block in self.blocks:
+            for linear in (block.attention.q, block.attention.k, block.attention.v, block.gate, block.up):
+                nn.init.normal_(linear.weight, std=0.5 * shape.width**-0.5)
+            nn.init.zeros_(block.down.weight)
+            shared = block.attention.v.weight.view(shape.kv_heads, shape.head_width, shape.width)
+            copies = shared.repeat_interleave(shape.heads // shape.kv_heads, 0)
+            block.attention.output.weight.copy_(copies.reshape(shape.width, shape.width).T)
 
     def forward(self, ids):
         """Final hidden states [batch, time, width]; `logits` turns them into scores."""

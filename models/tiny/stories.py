@@ -85,7 +85,7 @@ PLOTS = {
         "{he} saw a light {at_place}.",
         "It was the house of {friend} the {fkind}.",
         '?"Come in, come in!" {said} {friend}. "You are all wet."',
-        "{friend} gave {him} a warm blanket and some hot {food}.",
+        "{friend} gave {him} a warm blanket and some hot [soup|tea|milk].",
         "?They sat by the fire and listened to the [rain|wind].",
         "?{friend} told {him} a [funny|long|strange] story about {a_item}.",
         "In the morning, the [storm was over|sun was shining again].",
@@ -115,7 +115,7 @@ PLOTS = {
         "?{name} was tired, but {he} did not stop.",
         "In the end, {name} [won the race|came first].",
         '?"[You are slow, but you never stop|Well done]," {said} {friend}. "[I have learned something today|You are the winner]."',
-        "They shared some {food} and were [good|better|the best of] friends.",
+        "They shared some {food} and were [good friends|friends again|the best of friends].",
     ],
     "lost way": [
         "One day, {name} walked [too far|very far] from home.",
@@ -157,7 +157,7 @@ PLOTS = {
         "{friend} was very proud of {him}.",
     ],
     "sharing": [
-        "One day, {name} found [a basket|a big bag|a whole pot] of {food} {at_place}.",
+        "One day, {name} found [a basket of|some|a lot of] {food} {at_place}.",
         '?"This is all for me," {name} thought.',
         "?{he} wanted to eat it all by {him}self.",
         "Then {friend} the {fkind} came by. {fhe} was [hungry|tired and hungry].",

@@ -13,12 +13,14 @@ BEGIN, END, SYSTEM, USER, ASSISTANT = SPECIALS = (
     "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>",
 )
 
-# GPT-2's split, with the classes Python's own `re` has in place of \p{L} and
-# \p{N}. The two differ for a few signs such as superscript digits, which do
-# not occur in the corpus.
+# The split llama.cpp calls `smollm`: each digit alone, so that a number is
+# spelled the same wherever it stands, and GPT-2's words between them. Python's
+# own `re` has \d for \p{N} and [^\W\d_] for \p{L}. These differ for a few signs
+# such as superscript digits, which do not occur in the corpus.
+DIGITS = re.compile(r"(\d)")
 WORDS = re.compile(
     r"'s|'t|'re|'ve|'m|'ll|'d"
-    r"| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+"
+    r"|\d| ?[^\W\d_]+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+"
 )
 SPECIAL_SPLIT = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")
 
@@ -31,6 +33,11 @@ def byte_alphabet():
         if byte not in alphabet:
             alphabet[byte] = chr(256 + len(alphabet) - len(printable))
     return alphabet
+
+
+def split_words(text):
+    """The pieces of a text within which tokens may be merged."""
+    return [word for piece in DIGITS.split(text) for word in WORDS.findall(piece)]
 
 
 ALPHABET = byte_alphabet()
@@ -71,7 +78,7 @@ class Tokenizer:
 
     def encode(self, text):
         """Token ids of plain text; the names of special tokens mean nothing here."""
-        return [token for word in WORDS.findall(text) for token in self.encode_word(word)]
+        return [token for word in split_words(text) for token in self.encode_word(word)]
 
     def encode_with_specials(self, text):
         ids = []
@@ -95,16 +102,9 @@ class Tokenizer:
 
 
 def train(texts, vocab_size):
-    """Learn merges until there are `vocab_size` tokens.
-
-    Digits never merge, so that a number is spelled the same wherever it stands.
-    """
-    counts = Counter(word for text in texts for word in WORDS.findall(text))
-    words = [
-        (list(spell(word)), count)
-        for word, count in sorted(counts.items())
-        if not any(char.isdigit() for char in word)
-    ]
+    """Learn merges until there are `vocab_size` tokens."""
+    counts = Counter(word for text in texts for word in split_words(text))
+    words = [(list(spell(word)), count) for word, count in sorted(counts.items())]
     pair_counts, holders = Counter(), defaultdict(set)
     for index, (parts, count) in enumerate(words):
         for pair in zip(parts, parts[1:]):
