@@ -18,7 +18,8 @@ export type Comparison = { name: string; rounds: Round[]; costs: number[] }
 
 /**
  * Measures the contenders in turn, again and again, so that whatever else the machine does meets all of them alike;
- * every second round goes backwards, against drifts. Two processes of the very same program differ by some per cent
+ * every second round goes backwards, against drifts. Rounds are short: the speed of a shared machine changes within a
+ * second, and a ratio is taken between neighbours. Two processes of the very same program differ by some per cent
  * for as long as they live, so each pass starts all of them anew. The results are in the order of `starters`, and
  * the n-th rounds of all belong together.
  */

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Finding } from './finding.ts'
 import { startLoad, type LoadOrder } from './load-client.ts'
-import { ask, launchOwn, stopAll } from './processes.ts'
+import { ask, cores, launchOwn, stopAll } from './processes.ts'
 import { gatewayName, startGateway, writeConfig } from './proxies.ts'
 import type { DirectOrder, DirectReport } from './reference/direct-engine.ts'
 import { median, medianRatio } from './statistics.ts'
@@ -85,14 +85,15 @@ async function startRoutes(model: string): Promise<Route[]> {
     name: 'direct-engine',
     file: 'reference/direct-engine.ts',
     args: [model, String(sequences), String(threads)],
+    core: cores.any,
   })
   const config = writeConfig('engine', {
     models: [
       { name: 'bench', source: model, instances: 1, parallel: sequences, threads, contextTokens: 512 },
     ],
   })
-  const gateway = await startGateway({ args: ['--config', config], model: 'bench' })
-  const load = await startLoad()
+  const gateway = await startGateway({ args: ['--config', config], model: 'bench', core: cores.any })
+  const load = await startLoad(cores.any)
   const makeOrder = (extra: object): LoadOrder => ({
     url: `${gateway.origin}/v1/completions`,
     headers: {},

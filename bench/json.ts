@@ -29,8 +29,8 @@ export async function benchJson({ quick }: { quick: boolean }): Promise<Finding[
   const results = await compareCpu({
     load: await startLoad(),
     starters: starters.map((start) => async () => prepare(await start(upstream))),
-    passes: quick ? 1 : 4,
-    roundsPerPass: quick ? 6 : 12,
+    passes: quick ? 1 : 3,
+    roundsPerPass: quick ? 20 : 40,
   })
   await stopAll()
 
@@ -74,11 +74,12 @@ async function prepare(proxy: Proxy): Promise<Contender> {
       url,
       headers: proxy.headers,
       bodies: [jsonRequest],
-      requests: slow ? 100 : 1_500,
+      requests: slow ? 64 : 400,
       clients,
       expect: { bytes: Buffer.byteLength(text) },
     },
     unitsPerRequest: 1,
-    warmUpRequests: slow ? 1_500 : 10_000,
+    // Node goes on compiling for this long.
+    warmUpRequests: slow ? 4_000 : 16_000,
   }
 }

@@ -1,4 +1,4 @@
-import { ask, cores, launchOwn } from './processes.ts'
+import { ask, cores, launchOwn, type Core } from './processes.ts'
 
 export type LoadOrder = {
   /** The whole address, such as `http://127.0.0.1:8080/v1/chat/completions`. */
@@ -11,6 +11,8 @@ export type LoadOrder = {
   clients: number
   /** The clients begin spread over this time. */
   staggerMs?: number
+  /** Before each further request a client waits a random time up to this. */
+  pauseMsMax?: number
   /** What each answer must have, beside status 200. */
   expect: { bytes?: number; events?: number }
   /** Adds up `usage.completion_tokens` of the answers. */
@@ -34,8 +36,8 @@ export type LoadReport = {
 export type Load = { run(order: LoadOrder): Promise<LoadReport> }
 
 /** Starts the process that plays the clients. A failed request fails the benchmark: its figures would mean nothing. */
-export async function startLoad(): Promise<Load> {
-  const { program } = await launchOwn({ name: 'load', file: 'load.ts', core: cores.load })
+export async function startLoad(core: Core = cores.load): Promise<Load> {
+  const { program } = await launchOwn({ name: 'load', file: 'load.ts', core })
   return {
     run: async (order) => {
       const report = (await ask(program, order)) as LoadReport

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool, type Dispatcher } from 'undici'
 import { announce, answer } from './child.ts'
 import type { LoadOrder, LoadReport } from './load-client.ts'
@@ -115,10 +116,12 @@ async function run(order: LoadOrder): Promise<LoadReport> {
   let started = 0
   const client = async (number: number) => {
     // Spread out, or all clients would ask in the same instant, again and again.
-    await new Promise((resolve) => setTimeout(resolve, ((order.staggerMs ?? 0) * number) / order.clients))
+    if (order.staggerMs) await sleep((order.staggerMs * number) / order.clients)
     while (started < order.requests) {
       started += 1
       await send(target, order, started, tally)
+      // Clients that one hitch of the machine has brought into step would stay in step.
+      if (order.pauseMsMax) await sleep(order.pauseMsMax * Math.random())
     }
   }
   await Promise.all(Array.from({ length: order.clients }, (_, number) => client(number)))

@@ -25,8 +25,7 @@ let interrupted = false
 
 async function benchPolicies(): Promise<Finding[]> {
   const { runPolicyBench } = await import('./policies.ts')
-  await runPolicyBench()
-  return []
+  return runPolicyBench()
 }
 
 function describeMachine(): string {

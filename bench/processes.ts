@@ -14,7 +14,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 export const scratchDir = join(import.meta.dirname, '.scratch')
 
 /** What is measured has a core of its own where there are two; whatever drives and answers it shares the other. */
-export const cores = { load: 0, measured: 1 } as const
+export const cores = { load: 0, measured: 1, any: null } as const
+export type Core = number | null
 export const canPin = availableParallelism() > 1 && spawnSync('taskset', ['--version']).status === 0
 
 const stopTimeoutMs = 8_000
@@ -24,8 +25,7 @@ export type Program = {
   name: string
   command: string
   args: readonly string[]
-  /** The core to run on; left out for all. */
-  core?: number
+  core: Core
   env?: Record<string, string>
   /** `true` opens a channel for messages. */
   channel?: boolean
@@ -41,7 +41,7 @@ export function launch(program: Program): Running {
   if (closing) throw new Error(`${program.name} is not started: the benchmark was interrupted`)
   mkdirSync(scratchDir, { recursive: true })
   const log = openSync(join(scratchDir, `${program.name}.log`), 'w')
-  const pinned = canPin && program.core !== undefined
+  const pinned = canPin && program.core !== null
   const [command, args] = pinned
     ? ['taskset', ['-c', String(program.core), program.command, ...program.args]]
     : [program.command, [...program.args]]

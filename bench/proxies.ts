@@ -8,6 +8,7 @@ import {
   launchOwn,
   scratchDir,
   waitUntilReady,
+  type Core,
   type Running,
 } from './processes.ts'
 
@@ -24,21 +25,21 @@ export type Proxy = {
 export const gatewayName = 'open-autoglm'
 
 /** The model server that everything here talks to; its origin. */
-export async function startMockUpstream(): Promise<string> {
+export async function startMockUpstream(core: Core = cores.load): Promise<string> {
   const { port } = await launchOwn({
     name: 'mock-upstream',
     file: 'mock-upstream.ts',
-    core: cores.load,
+    core,
   })
   return `http://127.0.0.1:${port}`
 }
 
-export async function startBareProxy(upstream: string): Promise<Proxy> {
+export async function startBareProxy(upstream: string, core: Core = cores.measured): Promise<Proxy> {
   const { program, port } = await launchOwn({
     name: 'bare-proxy',
     file: 'reference/bare-proxy.ts',
     args: [upstream],
-    core: cores.measured,
+    core,
   })
   return { name: 'bare proxy', origin: `http://127.0.0.1:${port}`, headers: {}, program }
 }
@@ -50,15 +51,14 @@ export async function startGateway(options: {
   args: readonly string[]
   /** The model that must be served before anything is measured. */
   model: string
-  core?: number
-  name?: string
+  core: Core
 }): Promise<Proxy> {
   const port = await findFreePort()
   const program = launch({
-    name: options.name ?? 'gateway',
+    name: 'gateway',
     command: process.execPath,
     args: [mainFile, 'serve', '--port', String(port), '--log-level', 'info', ...options.args],
-    ...(options.core === undefined ? {} : { core: options.core }),
+    core: options.core,
   })
   const origin = `http://127.0.0.1:${port}`
   await waitUntilReady(program, `${origin}/readyz`)
@@ -66,8 +66,8 @@ export async function startGateway(options: {
   return { name: gatewayName, origin, headers: {}, program }
 }
 
-export async function startGatewayFor(upstream: string): Promise<Proxy> {
-  return startGateway({ args: ['--upstream', `${upstream}/v1`], model: modelName, core: cores.measured })
+export async function startGatewayFor(upstream: string, core: Core = cores.measured): Promise<Proxy> {
+  return startGateway({ args: ['--upstream', `${upstream}/v1`], model: modelName, core })
 }
 
 /** Writes a configuration file, for what flags do not say. JSON is YAML. */

@@ -1,9 +1,9 @@
 import { compareCpu, type Comparison, type Contender, type Round } from './compare-cpu.ts'
 import { judgeCost, printCosts } from './cost-table.ts'
 import type { Finding } from './finding.ts'
-import { startLoad, type Load, type LoadOrder } from './load-client.ts'
+import { startLoad, type LoadOrder } from './load-client.ts'
 import { makeStreamRequest } from './payloads.ts'
-import { stopAll } from './processes.ts'
+import { cores, stopAll } from './processes.ts'
 import { startBareProxy, startGatewayFor, startMockUpstream, type Proxy } from './proxies.ts'
 import { mean, median } from './statistics.ts'
 import { formatMs, printTable } from './table.ts'
@@ -16,27 +16,25 @@ const delay = { streams: 50, chunks: 20, intervalMs: 25 }
 
 /** What relaying a stream costs a chunk, and how much later its first chunk comes. */
 export async function benchSse({ quick }: { quick: boolean }): Promise<Finding[]> {
-  const upstream = await startMockUpstream()
-  const load = await startLoad()
-  const parts = { load, upstream, quick }
-  const findings = [await benchChunkCost(parts), await benchFirstChunk(parts)]
+  const chunkCost = await benchChunkCost(quick)
   await stopAll()
-  return findings
+  const firstChunk = await benchFirstChunk(quick)
+  await stopAll()
+  return [chunkCost, firstChunk]
 }
 
-type Parts = { load: Load; upstream: string; quick: boolean }
-
-async function benchChunkCost({ load, upstream, quick }: Parts): Promise<Finding> {
+async function benchChunkCost(quick: boolean): Promise<Finding> {
   console.log(`A stream of ${cost.chunks} chunks: CPU time of the proxy a chunk`)
   console.log(`  ${cost.streams} streams at once, a chunk every ${cost.intervalMs} ms in each`)
+  const upstream = await startMockUpstream()
   const prepare = (proxy: Proxy): Contender => ({
     proxy,
     order: makeOrder(proxy, { ...cost, requests: cost.streams }),
     unitsPerRequest: cost.chunks,
-    warmUpRequests: cost.streams * 2,
+    warmUpRequests: cost.streams * 4,
   })
   const results = await compareCpu({
-    load,
+    load: await startLoad(),
     starters: [startBareProxy, startGatewayFor].map((start) => async () => prepare(await start(upstream))),
     passes: quick ? 1 : 3,
     roundsPerPass: quick ? 4 : 6,
@@ -57,16 +55,20 @@ function packetsPerEvent(rounds: readonly Round[]): number {
   return mean(rounds.map(({ report }) => report.reads / report.events))
 }
 
-async function benchFirstChunk({ load, upstream, quick }: Parts): Promise<Finding> {
+async function benchFirstChunk(quick: boolean): Promise<Finding> {
   console.log(`\nTime to the first chunk with ${delay.streams} streams open`)
-  const bare = await startBareProxy(upstream)
-  const gateway = await startGatewayFor(upstream)
+  // How soon a process runs is part of a delay: here the system may place all of them where there is room.
+  const upstream = await startMockUpstream(cores.any)
+  const load = await startLoad(cores.any)
+  const bare = await startBareProxy(upstream, cores.any)
+  const gateway = await startGatewayFor(upstream, cores.any)
   const requests = quick ? 100 : 200
   const routes = [
     { name: 'no proxy', order: makeOrder({ origin: upstream, headers: {} }, { ...delay, requests }) },
     { name: bare.name, order: makeOrder(bare, { ...delay, requests }) },
     { name: gateway.name, order: makeOrder(gateway, { ...delay, requests }) },
   ]
+  for (const { order } of routes) await load.run({ ...order, requests: order.requests * 2 })
   const times = routes.map((): { p50: number; p99: number }[] => [])
   const rounds = quick ? 4 : 8
   for (let round = 0; round < rounds; round += 1) {
@@ -82,11 +84,14 @@ async function benchFirstChunk({ load, upstream, quick }: Parts): Promise<Findin
       return [name, formatMs(p50), formatMs(added[i] ?? 0), formatMs(median(own.map((time) => time.p99)))]
     }),
   )
-  const ours = added[2] ?? Number.NaN
+  const [, bareMs = Number.NaN, ours = Number.NaN] = added
+  if (bareMs > limits.addedFirstChunkMsMax) {
+    console.log('  The machine was too busy: even the bare proxy adds more than the target allows.')
+  }
   return {
     what: `time to first chunk, ${delay.streams} streams`,
     figure: `${formatMs(ours)} added`,
-    reference: `the bare proxy adds ${formatMs(added[1] ?? 0)}`,
+    reference: `the bare proxy adds ${formatMs(bareMs)}`,
     target: `under ${formatMs(limits.addedFirstChunkMsMax)}`,
     met: ours < limits.addedFirstChunkMsMax,
   }
@@ -102,6 +107,7 @@ function makeOrder({ origin, headers }: Pick<Proxy, 'origin' | 'headers'>, shape
     requests: shape.requests,
     clients: shape.streams,
     staggerMs: shape.chunks * shape.intervalMs,
+    pauseMsMax: shape.intervalMs * 2,
     expect: { events: shape.chunks + endMark },
   }
 }
