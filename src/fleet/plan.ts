@@ -28,12 +28,16 @@ export function listWishes(plan: FleetPlan, { cores, env }: Surroundings): Wish[
   const instances = plan.models.reduce((sum, { config }) => sum + config.instances, 0)
   const threads = shareThreads({ cores, instances })
   return [
-    ...plan.models.flatMap((model) => wishLocals(model, { threads, logLevel: plan.config.log.level })),
+    ...plan.models.flatMap((model) => wishLocals(model, { threads, config: plan.config })),
     ...plan.upstreams.map((upstream) => wishRemote(upstream, env)),
   ]
 }
 
-function wishLocals({ config, path }: LocalModel, shared: { threads: number; logLevel: string }): Wish[] {
+/** What the gateway may add to a body on its way: a model's name, the wish for a stream's usage. */
+const addedBytesMax = 4096
+
+function wishLocals({ config, path }: LocalModel, shared: { threads: number; config: Config }): Wish[] {
+  const { server, log } = shared.config
   const engineArgs = [
     ...['--model', path, '--name', config.name],
     ...['--parallel', String(config.parallel), '--waiting-max', String(config.waitingMax)],
@@ -43,7 +47,10 @@ function wishLocals({ config, path }: LocalModel, shared: { threads: number; log
       '--threads',
       String(config.threads || shared.threads),
     ],
-    ...['--gpu', config.gpu, '--log-level', shared.logLevel],
+    ...['--gpu', config.gpu, '--log-level', log.level],
+    // What the gateway lets in, the engine must not turn away.
+    ...['--body-bytes-max', String(server.bodyBytesMax + addedBytesMax)],
+    ...['--json-depth-max', String(server.jsonDepthMax), '--drain-timeout-ms', String(server.drainTimeoutMs)],
   ]
   return Array.from({ length: config.instances }, (_, index) => {
     const spec: InstanceSpec = {

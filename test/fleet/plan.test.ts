@@ -1,0 +1,55 @@
+import { strict as assert } from 'node:assert'
+import { test } from 'node:test'
+import { parseOptions } from '../../engine/options.ts'
+import { listWishes } from '../../src/fleet/plan.ts'
+import { makeConfig } from '../helpers/gateway.ts'
+
+const plan = async (tree: Record<string, unknown>, env = {}) => {
+  const config = await makeConfig(tree, env)
+  const models = config.models.map((model) => ({ config: model, path: '/models/x.gguf' }))
+  return listWishes({ models, upstreams: config.upstreams, config }, { cores: 8, env })
+}
+
+test('a local model becomes as many instances as it says, whose flags the engine understands', async () => {
+  const wishes = await plan({
+    models: [
+      { name: 'x', source: 'tiny', instances: 3, parallel: 4, waitingMax: 5, contextTokens: 99, weight: 2 },
+    ],
+    server: { bodyBytesMax: 2048, jsonDepthMax: 9 },
+  })
+  assert.deepEqual(
+    wishes.map(({ spec }) => [spec.id, spec.inFlightMax, spec.weight]),
+    [0, 1, 2].map((index) => [`x-${index}`, 9, 2]),
+  )
+  const options = parseOptions([...(wishes[0]?.engineArgs ?? []), '--socket', '/tmp/s'])
+  assert.deepEqual(
+    [options?.name, options?.parallel, options?.waitingMax, options?.contextTokens, options?.threads],
+    ['x', 4, 5, 99, 2],
+  )
+  assert.ok((options?.bodyBytesMax ?? 0) > 2048)
+  assert.equal(options?.jsonDepthMax, 9)
+})
+
+test('an upstream becomes one instance, with its key from the environment', async () => {
+  const upstreams = [
+    { name: 'u', url: 'http://h:1/base/v1/', apiKeyEnv: 'K', models: { a: 'b' }, inFlightMax: 3 },
+  ]
+  const [wish] = await plan({ upstreams }, { K: 'secret' })
+  assert.deepEqual(wish?.spec.endpoint, {
+    origin: 'http://h:1',
+    basePath: '/base/v1',
+    socketPath: null,
+    apiKey: 'secret',
+  })
+  assert.deepEqual([...(wish?.spec.models ?? [])], [['a', 'b']])
+  assert.equal(wish?.engineArgs, null)
+})
+
+test('what changes the process is another identity; a weight is not', async () => {
+  const identity = async (more: object) => {
+    const [wish] = await plan({ models: [{ name: 'x', source: 'tiny', ...more }] })
+    return JSON.stringify(wish?.identity)
+  }
+  assert.equal(await identity({}), await identity({ weight: 5 }))
+  assert.notEqual(await identity({}), await identity({ parallel: 2 }))
+})
