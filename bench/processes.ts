@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
- * The processes of a benchmark. Whatever ends it (the last table, an error, Ctrl-C), none is left behind: those
- * that are ours watch the channel to this process and end with it, and the others are stopped from here.
+ * The processes of a benchmark. Whatever ends it (the last table, an error, Ctrl-C), none is left behind: they are
+ * stopped from here and, should this process be killed, by the system, where it has util-linux.
  */
 
 export const scratchDir = join(import.meta.dirname, '.scratch')
@@ -17,6 +17,7 @@ export const scratchDir = join(import.meta.dirname, '.scratch')
 export const cores = { load: 0, measured: 1, any: null } as const
 export type Core = number | null
 export const canPin = availableParallelism() > 1 && spawnSync('taskset', ['--version']).status === 0
+const canFollow = spawnSync('setpriv', ['--pdeathsig', 'TERM', 'true']).status === 0
 
 const stopTimeoutMs = 8_000
 const readyTimeoutMs = 60_000
@@ -41,27 +42,29 @@ export function launch(program: Program): Running {
   if (closing) throw new Error(`${program.name} is not started: the benchmark was interrupted`)
   mkdirSync(scratchDir, { recursive: true })
   const log = openSync(join(scratchDir, `${program.name}.log`), 'w')
-  const pinned = canPin && program.core !== null
-  const [command, args] = pinned
-    ? ['taskset', ['-c', String(program.core), program.command, ...program.args]]
-    : [program.command, [...program.args]]
+  const [command = program.command, ...args] = [
+    ...(canFollow ? ['setpriv', '--pdeathsig', 'TERM'] : []),
+    ...(canPin && program.core !== null ? ['taskset', '-c', String(program.core)] : []),
+    program.command,
+    ...program.args,
+  ]
   const child = spawn(command, args, {
     stdio: ['ignore', log, log, ...(program.channel ? (['ipc'] as const) : [])],
     env: { ...process.env, NODE_ENV: 'production', ...program.env },
   })
   closeSync(log)
   child.on('error', (error) => console.error(`${program.name}: ${error.message}`))
-  const process_: Running = {
+  const started: Running = {
     name: program.name,
     pid: child.pid ?? -1,
     child,
     stop: async () => {
       await end(child)
-      running.delete(process_)
+      running.delete(started)
     },
   }
-  running.add(process_)
-  return process_
+  running.add(started)
+  return started
 }
 
 /** Starts one of this folder's own programs and waits until it says that it is ready. */
