@@ -35,21 +35,19 @@ export function listWishes(plan: FleetPlan, { cores, env }: Surroundings): Wish[
 
 /** What the gateway may add to a body on its way: a model's name, the wish for a stream's usage. */
 const addedBytesMax = 4096
+/** The most that the engine's flag may be. */
+const engineBodyBytesMax = 1_073_741_824
 
 function wishLocals({ config, path }: LocalModel, shared: { threads: number; config: Config }): Wish[] {
   const { server, log } = shared.config
   const engineArgs = [
     ...['--model', path, '--name', config.name],
     ...['--parallel', String(config.parallel), '--waiting-max', String(config.waitingMax)],
-    ...[
-      '--context-tokens',
-      String(config.contextTokens),
-      '--threads',
-      String(config.threads || shared.threads),
-    ],
+    ...['--context-tokens', String(config.contextTokens)],
+    ...['--threads', String(config.threads || shared.threads)],
     ...['--gpu', config.gpu, '--log-level', log.level],
     // What the gateway lets in, the engine must not turn away.
-    ...['--body-bytes-max', String(server.bodyBytesMax + addedBytesMax)],
+    ...['--body-bytes-max', String(Math.min(server.bodyBytesMax + addedBytesMax, engineBodyBytesMax))],
     ...['--json-depth-max', String(server.jsonDepthMax), '--drain-timeout-ms', String(server.drainTimeoutMs)],
   ]
   return Array.from({ length: config.instances }, (_, index) => {
