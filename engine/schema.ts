@@ -1,5 +1,14 @@
 import { fail } from '../src/core/errors.ts'
 import { isObject, show } from './parameters.ts'
+import {
+  Disjointness,
+  findConflict,
+  intersectTypes,
+  numericKeywords,
+  type Schema,
+  typeNames,
+  valueKeywords,
+} from './schema-values.ts'
 
 /**
  * Writes a JSON schema as a GBNF grammar, so that a reply cannot break it. What a grammar cannot express is refused
@@ -28,8 +37,11 @@ export function writeToolGrammar(
 
 const commonRules = [
   'ws ::= " "?',
-  'char ::= [^"\\\\\\x7F\\x00-\\x1F] | "\\\\" (["\\\\/bfnrt] | "u" [0-9a-fA-F]{4})',
+  // No escapes of surrogates: two of them are one character, and lengths count characters.
+  'hex ::= [0-9a-fA-F]',
+  'char ::= [^"\\\\\\x7F\\x00-\\x1F] | "\\\\" (["\\\\/bfnrt] | "u" ([0-9a-cA-CefEF] hex | [dD] [0-7]) hex hex)',
   'string ::= "\\"" char* "\\""',
+  'plain ::= [^"\\\\\\x7F\\x00-\\x1F]',
   'integer ::= "-"? ("0" | [1-9] [0-9]{0,15})',
   'number ::= integer ("." [0-9]{1,15})? ([eE] [-+]? [0-9]{1,2})?',
   'boolean ::= "true" | "false"',
@@ -38,22 +50,28 @@ const commonRules = [
   'object ::= "{" (pair ("," ws pair)*)? "}"',
   'array ::= "[" (value ("," ws value)*)? "]"',
   'value ::= object | array | string | number | boolean | null',
-  'date ::= [0-9]{4} "-" ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | [1-2] [0-9] | "3" [0-1])',
+  // No 29th of February: whether there is one, a grammar cannot tell.
+  'day28 ::= "0" [1-9] | "1" [0-9] | "2" [0-8]',
+  'day30 ::= day28 | "29" | "30"',
+  'month30 ::= "04" | "06" | "09" | "11"',
+  'month31 ::= "01" | "03" | "05" | "07" | "08" | "10" | "12"',
+  'date ::= [0-9]{4} "-" ("02-" day28 | month30 "-" day30 | month31 "-" (day30 | "31"))',
   'time ::= ([0-1] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})? ("Z" | [-+] ([0-1] [0-9] | "2" [0-3]) ":" [0-5] [0-9])',
   'uuid ::= [0-9a-f]{8} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{12}',
 ]
 
-const formats: Record<string, string> = {
-  date: '"\\"" date "\\""',
-  time: '"\\"" time "\\""',
-  'date-time': '"\\"" date "T" time "\\""',
-  uuid: '"\\"" uuid "\\""',
+/** Texts of a format, and how long they are. */
+const formats: Record<string, { text: string; length: { min: number; max: number } }> = {
+  date: { text: '"\\"" date "\\""', length: { min: 10, max: 10 } },
+  time: { text: '"\\"" time "\\""', length: { min: 9, max: 21 } },
+  'date-time': { text: '"\\"" date "T" time "\\""', length: { min: 20, max: 32 } },
+  uuid: { text: '"\\"" uuid "\\""', length: { min: 36, max: 36 } },
 }
 
 /** Keywords that say something about a value, but forbid nothing. */
 const annotations = new Set([
   ...['title', 'description', 'default', 'examples', 'deprecated', 'readOnly', 'writeOnly'],
-  ...['$schema', '$id', '$comment', '$defs', 'definitions', 'strict'],
+  ...['$schema', '$id', '$comment', '$defs', 'definitions'],
 ])
 /** Keywords that a grammar can keep to, by the type they belong to. */
 const keywordsOf: Record<string, readonly string[]> = {
@@ -65,12 +83,12 @@ const keywordsOf: Record<string, readonly string[]> = {
   boolean: [],
   null: [],
 }
-const allKeywords = new Set(Object.values(keywordsOf).flat())
+const allKeywords = Object.values(keywordsOf).flat()
 
 const nodesMax = 2000
 const repetitionsMax = 1000
-
-type Schema = Readonly<Record<string, unknown>>
+/** Characters of the keys of an object that further keys must differ from. */
+const keyCharactersMax = 2000
 
 class GrammarWriter {
   readonly rules: string[] = []
@@ -78,6 +96,7 @@ class GrammarWriter {
   readonly #param: string
   readonly #prefix: string
   readonly #references = new Map<string, string>()
+  readonly #disjointness = new Disjointness((reference) => this.#find(reference))
   #nodes = 0
 
   constructor(root: unknown, param: string, prefix = 'r-') {
@@ -99,33 +118,126 @@ class GrammarWriter {
     if (this.#nodes > nodesMax) throw this.#refuse(path, `has more than ${nodesMax} parts`)
     if (schema === true) return 'value'
     if (!isObject(schema)) throw this.#refuse(path, `is ${show(schema)}; it must be a schema`)
-    if (schema['$ref'] !== undefined) return this.#visitReference(schema, path, aliases)
-    if (schema['const'] !== undefined) return literal(schema['const'])
-    if (schema['enum'] !== undefined) return this.#visitEnum(schema, path)
-    const union = schema['anyOf'] ?? schema['oneOf']
-    if (union !== undefined) {
-      this.#assertKnown(schema, path, ['anyOf', 'oneOf', 'type'])
-      return `(${this.#list(union, path)
-        .map((item, i) => this.visit(item, `${path}.anyOf[${i}]`, aliases))
-        .join(' | ')})`
+    if (schema['$id'] !== undefined && schema !== this.#root) {
+      throw this.#unsupported(`${path}.$id`, 'the keyword `$id` below the top')
     }
-    const types = typesOf(schema)
-    this.#assertKnown(schema, path, ['type', ...types.flatMap((type) => keywordsOf[type] ?? [])])
-    const expressions = types.map((type) => this.#visitType(type, schema, path))
+    if (schema['$ref'] !== undefined) return this.#visitReference(schema, path, aliases)
+    const types = this.#readTypes(schema, path)
+    if (schema['const'] !== undefined || schema['enum'] !== undefined) return this.#visitValues(schema, path)
+    if (schema['anyOf'] !== undefined || schema['oneOf'] !== undefined) {
+      return this.#visitUnion(schema, path, { types, aliases })
+    }
+    const chosen = types ?? guessTypes(schema)
+    this.#assertKnown(schema, path, [
+      'type',
+      ...chosen.flatMap((type) => keywordsOf[type] ?? []),
+      // With a type, keywords of other types say nothing about its values.
+      ...(types === null ? [] : allKeywords),
+    ])
+    if (schema['format'] !== undefined) this.#readFormat(schema, path)
+    const expressions = chosen.map((type) => this.#visitType(type, schema, path))
     return expressions.length === 1 ? (expressions[0] as string) : `(${expressions.join(' | ')})`
+  }
+
+  /** What `type` allows; null where it is absent. */
+  #readTypes(schema: Schema, path: string): string[] | null {
+    const type = schema['type']
+    if (type === undefined) return null
+    const types = new Set<string>()
+    for (const name of this.#list([type].flat(), `${path}.type`)) {
+      const known = typeNames.find((candidate) => candidate === name)
+      if (known === undefined) throw this.#refuse(`${path}.type`, `is ${show(name)}; that is not a type`)
+      types.add(known)
+    }
+    // Each integer is a number already: two ways to write the same would only make the grammar ambiguous.
+    if (types.has('number')) types.delete('integer')
+    return [...types]
+  }
+
+  /** `const` and `enum`: those of their values that every other keyword allows. */
+  #visitValues(schema: Schema, path: string): string {
+    this.#assertKnown(schema, path, valueKeywords, schema['const'] === undefined ? 'enum' : 'const')
+    for (const name of numericKeywords) {
+      const limit = schema[name]
+      if (limit === undefined || typeof limit === 'number') continue
+      throw this.#refuse(`${path}.${name}`, `is ${show(limit)}; it must be a number`)
+    }
+    if (schema['required'] !== undefined) this.#readRequired(schema, path)
+    const values =
+      schema['const'] === undefined ? this.#list(schema['enum'], `${path}.enum`) : [schema['const']]
+    const [first] = values
+    const kept = values.filter((value) => findConflict(value, schema) === null)
+    if (kept.length === 0) {
+      const keyword = findConflict(first, schema) as string
+      throw this.#refuse(`${path}.${keyword}`, `forbids ${show(first)}, and no other value is left`)
+    }
+    return `(${kept.map((value) => this.#writeValue(value, path)).join(' | ')})`
+  }
+
+  #writeValue(value: unknown, path: string): string {
+    const json = JSON.stringify(value, (_, part: unknown) => {
+      if (typeof part !== 'number' || Number.isFinite(part)) return part
+      throw this.#refuse(path, 'holds a number that is too large')
+    })
+    return quote(json)
+  }
+
+  #visitUnion(
+    schema: Schema,
+    path: string,
+    { types, aliases }: { types: string[] | null; aliases: readonly string[] },
+  ): string {
+    const keyword = schema['anyOf'] === undefined ? 'oneOf' : 'anyOf'
+    this.#assertKnown(schema, path, [keyword, 'type'], keyword)
+    const place = `${path}.${keyword}`
+    const branches = this.#list(schema[keyword], place)
+    if (keyword === 'oneOf') this.#assertApart(branches, place)
+    const fitting = branches
+      .map((branch, i) => this.#narrow(branch, types, `${place}[${i}]`))
+      .map((branch, i) => (branch === null ? null : this.visit(branch, `${place}[${i}]`, aliases)))
+      .filter((branch) => branch !== null)
+    if (fitting.length === 0) throw this.#refuse(`${path}.type`, `is one that no schema of ${keyword} allows`)
+    return `(${fitting.join(' | ')})`
+  }
+
+  /** A grammar lets any branch through. That is `oneOf` only where no value can fit two of them. */
+  #assertApart(branches: readonly unknown[], place: string): void {
+    for (const [i, a] of branches.entries()) {
+      for (const [k, b] of branches.entries()) {
+        if (k <= i || this.#disjointness.isProven(a, b)) continue
+        throw fail('unsupported_parameter', {
+          message:
+            `The keyword \`oneOf\` at \`${place.slice(0, 200)}\` wants exactly one match, but a value might fit its ` +
+            `schemas ${i} and ${k} both. Use \`anyOf\`, or tell them apart by \`type\` or by a \`const\` in a required property.`,
+          param: place.slice(0, 200),
+        })
+      }
+    }
+  }
+
+  /** A branch of a union that has a `type` of its own; null where no value fits both. */
+  #narrow(branch: unknown, types: string[] | null, path: string): unknown {
+    if (types === null) return branch
+    if (branch === true) return { type: types }
+    if (!isObject(branch)) return branch
+    if (branch['$ref'] !== undefined) {
+      throw this.#unsupported(path, 'the keyword `type` beside a union with a `$ref`')
+    }
+    const own = this.#readTypes(branch, path)
+    const common = own === null ? types : intersectTypes(types, own)
+    return common.length === 0 ? null : { ...branch, type: common }
   }
 
   #visitType(type: string, schema: Schema, path: string): string {
     if (type === 'string') return this.#visitString(schema, path)
     if (type === 'array') return this.#visitArray(schema, path)
     if (type === 'object') return this.#visitObject(schema, path)
-    if (type === 'value' || Object.hasOwn(keywordsOf, type)) return type
-    throw this.#refuse(`${path}.type`, `is ${show(type)}; that is not a type`)
+    return type
   }
 
   #visitReference(schema: Schema, path: string, aliases: readonly string[]): string {
     const reference = schema['$ref']
-    this.#assertKnown(schema, path, ['$ref'])
+    this.#assertKnown(schema, path, ['$ref'], '$ref')
     const known = this.#references.get(String(reference))
     if (aliases.includes(String(reference))) throw this.#refuse(`${path}.$ref`, 'leads back to itself')
     if (known !== undefined) return known
@@ -143,29 +255,47 @@ class GrammarWriter {
         `is ${show(reference)}; only references within the schema are followed`,
       )
     }
-    let found: unknown = this.#root
-    for (const part of reference.split('/').slice(1)) {
-      const key = part.replaceAll('~1', '/').replaceAll('~0', '~')
-      found = isObject(found) && Object.hasOwn(found, key) ? found[key] : undefined
-    }
+    const found = this.#find(reference)
     if (found === undefined) throw this.#refuse(`${path}.$ref`, `is ${show(reference)}; nothing is there`)
     return found
   }
 
-  #visitEnum(schema: Schema, path: string): string {
-    this.#assertKnown(schema, path, ['enum', 'type'])
-    return `(${this.#list(schema['enum'], `${path}.enum`).map(literal).join(' | ')})`
+  /** What a reference within the schema leads to; undefined where it leads nowhere. */
+  #find(reference: unknown): unknown {
+    let found: unknown = this.#root
+    for (const part of String(reference).split('/').slice(1)) {
+      const key = part.replaceAll('~1', '/').replaceAll('~0', '~')
+      found = isObject(found) && Object.hasOwn(found, key) ? found[key] : undefined
+    }
+    return found
   }
 
   #visitString(schema: Schema, path: string): string {
-    const format = schema['format']
-    if (format !== undefined) {
-      const known = typeof format === 'string' && Object.hasOwn(formats, format) ? formats[format] : undefined
-      if (known === undefined) throw this.#unsupported(`${path}.format`, `format ${show(format)}`)
-      return `(${known})`
+    const { min, max } = this.#readLengths(schema, path)
+    if (schema['format'] === undefined) {
+      return min === 0 && max === null ? 'string' : `("\\"" char{${min},${max ?? ''}} "\\"")`
     }
-    const range = this.#range(schema, path, 'Length')
-    return range === '*' ? 'string' : `("\\"" char${range} "\\"")`
+    const { text, length } = this.#readFormat(schema, path)
+    const beside = min > length.min ? 'minLength' : max !== null && max < length.max ? 'maxLength' : null
+    if (beside === null) return `(${text})`
+    throw this.#unsupported(
+      `${path}.${beside}`,
+      `the keyword \`${beside}\` beside format ${show(schema['format'])}`,
+    )
+  }
+
+  #readFormat(schema: Schema, path: string) {
+    const format = schema['format']
+    const known = typeof format === 'string' && Object.hasOwn(formats, format) ? formats[format] : undefined
+    if (known !== undefined) return known
+    throw this.#unsupported(`${path}.format`, `format ${show(format)}`)
+  }
+
+  #readLengths(schema: Schema, path: string): { min: number; max: number | null } {
+    const min = this.#bound(schema, path, 'minLength') ?? 0
+    const max = this.#bound(schema, path, 'maxLength')
+    if (max !== null && max < min) throw this.#refuse(`${path}.maxLength`, 'is less than minLength')
+    return { min, max }
   }
 
   #visitArray(schema: Schema, path: string): string {
@@ -182,7 +312,8 @@ class GrammarWriter {
   #visitObject(schema: Schema, path: string): string {
     const properties = schema['properties'] ?? {}
     if (!isObject(properties)) throw this.#refuse(`${path}.properties`, 'must be an object')
-    const required = new Set(schema['required'] === undefined ? [] : this.#list(schema['required'], path))
+    const required = new Set(this.#readRequired(schema, path))
+    const keys = [...new Set([...Object.keys(properties), ...required])]
     const extra = schema['additionalProperties'] ?? Object.keys(properties).length === 0
     const pairs = { required: [] as string[], optional: [] as string[] }
     for (const [key, value] of Object.entries(properties)) {
@@ -190,18 +321,62 @@ class GrammarWriter {
       pairs[required.delete(key) ? 'required' : 'optional'].push(pair)
     }
     for (const key of required) {
-      if (extra === false)
+      if (schema['additionalProperties'] === false)
         throw this.#refuse(`${path}.required`, `names ${show(key)}, which properties lacks`)
-      pairs.required.push(`${literal(key)} ":" ws ${this.visit(extra, path, [])}`)
+      const value = schema['additionalProperties'] ?? true
+      pairs.required.push(`${literal(key)} ":" ws ${this.visit(value, `${path}.additionalProperties`, [])}`)
     }
-    const rest = extra === false ? '' : this.#extraPairs(extra, path)
+    const rest = extra === false ? '' : this.#extraPairs(extra, keys, path)
     const rule = `${this.#prefix}obj${this.rules.length}`
     this.rules.push(`${rule} ::= "{" ${this.#joinPairs(rule, pairs, rest)} "}"`)
     return rule
   }
 
-  #extraPairs(extra: unknown, path: string): string {
-    return `string ":" ws ${this.visit(extra, `${path}.additionalProperties`, [])}`
+  #readRequired(schema: Schema, path: string): string[] {
+    const required = schema['required'] ?? []
+    if (Array.isArray(required) && required.every((key) => typeof key === 'string')) return required
+    throw this.#refuse(`${path}.required`, `is ${show(required)}; it must be an array of names`)
+  }
+
+  #extraPairs(extra: unknown, declared: readonly string[], path: string): string {
+    const place = `${path}.additionalProperties`
+    const value = this.visit(extra, place, [])
+    return `${declared.length === 0 ? 'string' : this.#otherKey(declared, place)} ":" ws ${value}`
+  }
+
+  /**
+   * A key that is none of `declared`: one that repeats a declared key would replace its value by one of another
+   * schema. Such keys have no escapes, so that there is only one way to write each.
+   */
+  #otherKey(declared: readonly string[], place: string): string {
+    if (declared.join('').length > keyCharactersMax) {
+      throw this.#unsupported(
+        place,
+        `\`additionalProperties\` beside names of over ${keyCharactersMax} letters`,
+      )
+    }
+    const name = `${this.#prefix}key${this.rules.length}`
+    let count = 0
+    // Keys with escapes cannot be met by a key without.
+    const writeRest = (keys: readonly string[][]): string => {
+      const rule = `${name}-${count}`
+      count += 1
+      const next = Map.groupBy(
+        keys.filter((key) => key.length > 0),
+        (key) => key[0] as string,
+      )
+      const others = [...next.keys()].map(inClass).join('')
+      const rests = [...next].map(
+        ([letter, found]) => `${quote(letter)} ${writeRest(found.map((key) => key.slice(1)))}`,
+      )
+      const end = keys.some((key) => key.length === 0) ? [] : ['""']
+      this.rules.push(
+        `${rule} ::= ${[...end, `[^"\\\\\\x7F\\x00-\\x1F${others}] plain*`, ...rests].join(' | ')}`,
+      )
+      return rule
+    }
+    const plain = declared.filter((key) => JSON.stringify(key) === `"${key}"` && !key.includes('\x7f'))
+    return `"\\"" ${writeRest(plain.map((key) => Array.from(key)))} "\\""`
   }
 
   /** Required pairs, then any of the optional ones in order, then further ones, with commas between those present. */
@@ -219,13 +394,6 @@ class GrammarWriter {
     return starts.length === 0 ? '' : `(${starts.join(' | ')})?`
   }
 
-  #range(schema: Schema, path: string, noun: 'Length'): string {
-    const min = this.#bound(schema, path, `min${noun}`) ?? 0
-    const max = this.#bound(schema, path, `max${noun}`)
-    if (max !== null && max < min) throw this.#refuse(`${path}.max${noun}`, `is less than min${noun}`)
-    return min === 0 && max === null ? '*' : `{${min},${max ?? ''}}`
-  }
-
   #bound(schema: Schema, path: string, keyword: string): number | null {
     const value = schema[keyword]
     if (value === undefined) return null
@@ -239,16 +407,15 @@ class GrammarWriter {
   }
 
   #list(value: unknown, path: string): unknown[] {
-    if (Array.isArray(value) && (value.length > 0 || path.endsWith('required'))) return value
+    if (Array.isArray(value) && value.length > 0) return value
     throw this.#refuse(path, 'holds an empty list, or none where one must be')
   }
 
-  #assertKnown(schema: Schema, path: string, known: readonly string[]): void {
+  #assertKnown(schema: Schema, path: string, known: readonly string[], beside?: string): void {
     for (const keyword of Object.keys(schema)) {
       if (annotations.has(keyword) || known.includes(keyword)) continue
-      // A keyword of another type says nothing about values of this one.
-      if (allKeywords.has(keyword) && typeof schema['type'] === 'string') continue
-      throw this.#unsupported(`${path}.${keyword}`, `the keyword \`${keyword}\``)
+      const place = beside === undefined ? '' : ` beside \`${beside}\``
+      throw this.#unsupported(`${path}.${keyword}`, `the keyword \`${keyword}\`${place}`)
     }
   }
 
@@ -267,11 +434,8 @@ class GrammarWriter {
   }
 }
 
-/** The types a schema allows; without `type` they follow from its keywords. */
-function typesOf(schema: Schema): string[] {
-  const type = schema['type']
-  if (typeof type === 'string') return [type]
-  if (Array.isArray(type) && type.length > 0) return type.map(String)
+/** The type whose keywords a schema without `type` uses: a reply of that type is certainly meant. */
+function guessTypes(schema: Schema): string[] {
   for (const [name, keywords] of Object.entries(keywordsOf)) {
     if (keywords.some((keyword) => schema[keyword] !== undefined)) return [name]
   }
@@ -280,6 +444,17 @@ function typesOf(schema: Schema): string[] {
 
 /** A JSON value as a GBNF literal. */
 export function literal(value: unknown): string {
-  const json = JSON.stringify(value) ?? 'null'
-  return `"${json.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`
+  return quote(JSON.stringify(value) ?? 'null')
+}
+
+/** A text as a GBNF literal. */
+function quote(text: string): string {
+  return `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`
+}
+
+/** A character as it may stand in a GBNF class. */
+function inClass(character: string): string {
+  return /[\]\\^[-]/.test(character)
+    ? `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`
+    : character
 }

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { createMetrics } from '../engine/metrics.ts'
 import { contextTokensDefaultMax, defaultOptions, parseOptions, usage } from '../engine/options.ts'
 import { parameters, type Rule } from '../engine/parameters.ts'
+import { valueKeywords } from '../engine/schema-values.ts'
 import { writeGrammar } from '../engine/schema.ts'
 import { buildProgram } from '../src/cli/program.ts'
 import { configRule, type Rule as ConfigRule } from '../src/config/knobs.ts'
@@ -148,7 +149,7 @@ const keywordUses: readonly [base: Record<string, unknown>, uses: Record<string,
   [{ type: 'number' }, { minimum: 1, maximum: 2, exclusiveMinimum: 1, exclusiveMaximum: 2, multipleOf: 2 }],
   [{ type: 'string' }, { allOf: [{}], not: {}, if: {}, nullable: true, discriminator: {} }],
   [{ type: 'string' }, { title: 'a', description: 'a', default: 'a', examples: ['a'], deprecated: true, readOnly: true }],
-  [{ type: 'string' }, { writeOnly: true, strict: true, $schema: 'a', $id: 'a', $comment: 'a', $defs: {}, definitions: {} }],
+  [{ type: 'string' }, { writeOnly: true, $schema: 'a', $id: 'a', $comment: 'a', $defs: {}, definitions: {} }],
   [{ type: 'string' }, { $anchor: 'a', $vocabulary: {} }],
 ] // prettier-ignore
 
@@ -180,22 +181,12 @@ function sortKeywords() {
   return sorted
 }
 
-/** Schemas of which a part is not kept to, should they be accepted. */
-const looseSchemas: readonly [text: string, schema: unknown][] = [
-  ['anything beside `const`', { const: 'a', minLength: 5 }],
-  ['`type` beside `enum`, `anyOf` or `oneOf`', { enum: ['a'], type: 'integer' }],
-  ['`oneOf` beside `anyOf`', { anyOf: [{ type: 'string' }], oneOf: [{ type: 'null' }] }],
-  ['lengths beside `format`', { type: 'string', format: 'date', maxLength: 3 }],
-  ['that `oneOf` wants exactly one match', { oneOf: [{ type: 'string' }, { const: 'a' }] }],
-]
-
 function formatSchemas(): string {
   const { kept, annotation, refused } = sortKeywords()
   const formats = formatNames
     .split(' ')
     .filter((format) => catchError(() => tryGrammar({ type: 'string', format })) === null)
-  const loose = looseSchemas.filter(([, schema]) => catchError(() => tryGrammar(schema)) === null)
-  const table = formatTable(
+  return formatTable(
     ['JSON Schema', ''],
     [
       ['kept to', kept.join(', ')],
@@ -204,8 +195,6 @@ function formatSchemas(): string {
       ['refused, as is any other', refused.join(', ')],
     ],
   )
-  if (loose.length === 0) return table
-  return `${table}\n\nAccepted, but not kept to: ${loose.map(([text]) => text).join('; ')}.`
 }
 
 /** Every code that a file of the engine makes, and the one that strangers become. */
@@ -317,7 +306,15 @@ Calls that a model writes in another form than this are text. In a stream, a cal
 
 ${formatSchemas()}
 
-\`$ref\` stays within the schema (\`#/$defs/…\`) and may be recursive. An object with \`properties\` and without \`additionalProperties\` gets no others. Lengths and numbers of items go up to ${readConstant('schema.ts', 'repetitionsMax')}; a schema has at most ${readConstant('schema.ts', 'nodesMax')} parts. The same rules hold for the \`parameters\` of a forced function.
+No keyword is dropped in silence: it is kept to, or refused by its name.
+
+- Values of \`const\` and \`enum\` are held against ${valueKeywords.map(code).join(', ')} beside them; those that break one are left out, and if none is left the schema is refused.
+- \`type\` beside \`anyOf\` or \`oneOf\` narrows each of their schemas. Nothing else may stand beside them, nor beside \`$ref\`.
+- \`oneOf\` is accepted where no value can fit two of its schemas: other types, other values, or other values of a required property. Otherwise it is refused; \`anyOf\` says what is usually meant.
+- \`minLength\` and \`maxLength\` beside \`format\` are accepted where every text of the format has such a length.
+- \`additionalProperties\`: further keys come last, without escapes, and none repeats a declared one.
+
+\`$ref\` stays within the schema (\`#/$defs/…\`) and may be recursive. \`$id\` is read over at the top only. An object with \`properties\` and without \`additionalProperties\` gets no others. Lengths and numbers of items go up to ${readConstant('schema.ts', 'repetitionsMax')}; a schema has at most ${readConstant('schema.ts', 'nodesMax')} parts. The same rules hold for the \`parameters\` of a forced function.
 
 ## Batching and the prefix cache
 

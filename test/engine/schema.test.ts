@@ -2,6 +2,7 @@ import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
 import { literal, writeGrammar } from '../../engine/schema.ts'
 import { ApiError } from '../../src/core/errors.ts'
+import { accepts } from './gbnf.ts'
 
 function refusal(schema: unknown): ApiError {
   try {
@@ -23,6 +24,31 @@ const unsupported: [string, unknown][] = [
   ['patternProperties', { type: 'object', patternProperties: {} }],
   ['format', { type: 'string', format: 'email' }],
   ['pattern', { type: 'object', properties: { a: { type: 'string', pattern: 'b' } } }],
+  ['pattern', { const: 'a', pattern: 'b' }],
+  ['format', { enum: ['a'], format: 'date' }],
+  ['properties', { const: {}, properties: {} }],
+  ['oneOf', { anyOf: [{ type: 'string' }], oneOf: [{ type: 'string' }] }],
+  ['maxLength', { anyOf: [{ type: 'string' }], maxLength: 3 }],
+  ['properties', { type: 'object', anyOf: [{ type: 'object' }], properties: { a: {} } }],
+  ['type', { $defs: { a: {} }, type: 'string', anyOf: [{ $ref: '#/$defs/a' }] }],
+  ['minLength', { $defs: { a: {} }, $ref: '#/$defs/a', minLength: 3 }],
+  ['maxLength', { type: 'string', format: 'date', maxLength: 3 }],
+  ['minLength', { type: 'string', format: 'time', minLength: 12 }],
+  ['format', { type: 'integer', format: 'int32' }],
+  ['strict', { type: 'string', strict: true }],
+  ['\\$id', { type: 'array', items: { $id: 'a', type: 'string' } }],
+  ['oneOf', { oneOf: [{ type: 'string' }, { const: 'a' }] }],
+  ['oneOf', { oneOf: [{ type: 'number' }, { type: 'integer' }] }],
+  ['oneOf', { oneOf: [{ type: 'string' }, { properties: { a: {} } }] }],
+  [
+    'oneOf',
+    {
+      oneOf: [
+        { properties: { a: { const: 1 } }, type: 'object' },
+        { type: 'object', required: ['a'] },
+      ],
+    },
+  ],
 ]
 for (const [keyword, schema] of unsupported) {
   test(`${JSON.stringify(schema)} is refused by its keyword`, () => {
@@ -48,6 +74,15 @@ const wrong: [RegExp, unknown][] = [
     { type: 'object', properties: {}, required: ['a'], additionalProperties: false },
   ],
   [/must be a schema/, { type: 'array', items: 7 }],
+  [/`response_format.minLength` forbids "ab"/, { const: 'ab', minLength: 3 }],
+  [/`response_format.type` forbids "a"/, { enum: ['a', 'b'], type: 'integer' }],
+  [/`response_format.enum` forbids 1/, { const: 1, enum: [2, 3] }],
+  [/`response_format.type` is one that no schema of anyOf/, { type: 'null', anyOf: [{ type: 'string' }] }],
+  [/`response_format.maximum` is "3"/, { const: 1, maximum: '3' }],
+  [/`response_format.required` is \[1\]/, { type: 'object', required: [1] }],
+  [/not a type/, { type: 7 }],
+  [/empty list/, { type: [] }],
+  [/not a type/, { const: 'a', type: 'text' }],
 ]
 for (const [message, schema] of wrong) {
   test(`${JSON.stringify(schema)} is refused with its reason`, () => {
@@ -65,6 +100,65 @@ test('a schema that refers to itself below a character is a grammar', () => {
     'response_format',
   )
   assert.match(grammar, /^root ::= /)
+})
+
+const discriminated = {
+  oneOf: ['a', 'b'].map((kind) => ({
+    type: 'object',
+    properties: { kind: { const: kind }, [kind]: { type: 'integer' } },
+    required: ['kind'],
+    additionalProperties: false,
+  })),
+}
+const open = {
+  type: 'object',
+  properties: { a: { type: 'null' }, 'b-]': { type: 'null' }, ab: { type: 'null' } },
+  required: ['a'],
+  additionalProperties: { type: 'boolean' },
+}
+const texts: [schema: object, right: string[], wrong: string[]][] = [
+  [{ enum: ['a', 'bcd', 7, null], type: ['string', 'null'], minLength: 2 }, ['"bcd"', 'null'], ['"a"', '7']],
+  [{ enum: [1, 5, 2.5, 8], type: 'integer', minimum: 2, exclusiveMaximum: 8 }, ['5'], ['1', '2.5', '8']],
+  [{ enum: [[1], [1, 2], {}], maxItems: 1, required: ['a'] }, ['[1]'], ['[1,2]', '{}']],
+  [{ const: { a: 1, b: [2] }, enum: [{ b: [2], a: 1 }] }, ['{"a":1,"b":[2]}'], ['{"b":[2],"a":1}']],
+  [{ type: ['string', 'null'], anyOf: [{ minLength: 2 }, { type: 'integer' }, true] }, ['"ab"', 'null'], ['7']],
+  [{ type: 'string', format: 'date', maxLength: 10 }, ['"2024-04-30"'], ['"2024-04-31"', '"2024-02-30"']],
+  [{ type: 'string', minLength: 2 }, ['"ab"', '"\\u0041b"'], ['"a"', '"\\ud83d\\ude00"']],
+  [{ type: ['integer', 'null'], maxLength: 3 }, ['7', 'null'], ['"a"']],
+  [{ type: 'object', required: [] }, ['{}', '{"a":1}'], ['[]']],
+  [{ type: 'object', properties: { a: {} }, required: ['b'] }, ['{"b":1}', '{"b":1,"a":2}'], ['{"a":1}']],
+  [{ oneOf: [{ type: 'string' }, { type: ['integer', 'null'] }, { const: true }] }, ['"x"', '7', 'true'], ['false']],
+  [{ oneOf: [{ enum: ['a', 'b'] }, { const: 'c' }, { type: 'string', minLength: 2 }] }, ['"c"', '"dd"'], ['"d"']],
+  [discriminated, ['{"kind":"a","a":1}', '{"kind":"b"}'], ['{"kind":"a","b":1}', '{"kind":"c"}']],
+  [
+    open,
+    ['{"a":null}', '{"a":null,"ab":null,"x":true}', '{"a":null,"aa":true,"b":true,"abc":true,"":true,"b-":true}'],
+    ['{"a":null,"a":true}', '{"a":null,"ab":true}', '{"a":null,"b-]":true}', '{"a":null,"\\u0061":true}'],
+  ],
+] // prettier-ignore
+for (const [schema, right, wrong] of texts) {
+  test(`the grammar of ${JSON.stringify(schema)} keeps to all of it`, () => {
+    const grammar = writeGrammar(schema, 'response_format')
+    for (const text of right) assert.ok(accepts(grammar, text), text)
+    for (const text of wrong) assert.ok(!accepts(grammar, text), text)
+  })
+}
+
+test('annotations change nothing', () => {
+  const remarks = {
+    title: 't', description: 'd', default: 'x', examples: ['x'], deprecated: true, readOnly: true, writeOnly: true,
+    $schema: 's', $id: 'i', $comment: 'c', $defs: {}, definitions: {},
+  } // prettier-ignore
+  for (const base of [{ type: 'string' }, { const: 'a' }, { anyOf: [{ type: 'null' }] }]) {
+    assert.equal(writeGrammar({ ...base, ...remarks }, 'p'), writeGrammar(base, 'p'))
+  }
+})
+
+test('a comparison that would take too long is given up, not begun', () => {
+  const branches = Array.from({ length: 1900 }, (_, i) => ({ const: i }))
+  assert.match(refusal({ oneOf: branches }).message, /oneOf/)
+  const values = Array.from({ length: 50_000 }, (_, i) => i)
+  assert.match(refusal({ oneOf: [{ enum: values }, { enum: values }] }).message, /oneOf/)
 })
 
 test('literals hold what JSON and the grammar both escape', () => {
