@@ -5,6 +5,7 @@ import type { Native, Sampler } from './native.ts'
 export class LogprobProbe {
   readonly #native: Native
   readonly #sampler: Sampler
+  #last: Promise<unknown> = Promise.resolve()
 
   constructor(native: Native) {
     this.#native = native
@@ -12,7 +13,14 @@ export class LogprobProbe {
     this.#sampler = native.createSampler({ temperature: 0, seed: 0 })
   }
 
-  async read(handle: number, token: number, top: number): Promise<TokenLogprobs> {
+  /** One reading after the other: each fills the sampler's list of candidates, on a thread of its own. */
+  read(handle: number, token: number, top: number): Promise<TokenLogprobs> {
+    const reading = this.#last.then(() => this.#read(handle, token, top))
+    this.#last = reading.catch(() => {})
+    return reading
+  }
+
+  async #read(handle: number, token: number, top: number): Promise<TokenLogprobs> {
     const wanted = { tokens: [token], top: Math.max(1, top) }
     const { pairs, expSum } = await this.#native.readLogits(handle, this.#sampler, wanted)
     const sorted = [...pairs].sort((a, b) => b[1] - a[1])

@@ -39,7 +39,7 @@ export async function startApp(
 ): Promise<RunningApp> {
   const clock = options.clock ?? systemClock
   const env = options.env ?? process.env
-  const { log, close: closeLog } = openLog(config.log, clock)
+  const { log, writeLine, close: closeLog } = openLog(config.log, clock)
   const metrics = new MetricsRegistry()
   metrics.collectProcess()
 
@@ -57,7 +57,7 @@ export async function startApp(
     components,
     settings: () => settings,
     version: options.version,
-    book: new RequestBook({ clock, log, metrics: new RequestMetrics(metrics) }),
+    book: new RequestBook({ clock, log, writeLine, metrics: new RequestMetrics(metrics) }),
     limits: config.server,
   })
   exposeFleet(metrics, { registry, router, clock })
@@ -130,8 +130,8 @@ async function planFleet(config: Config, signal: AbortSignal | undefined): Promi
   return { models, upstreams: config.upstreams, config }
 }
 
-function readRules({ routing, health }: Config): RoutingRules {
-  return { ...routing, ejection: health }
+function readRules({ routing, health, timeouts }: Config): RoutingRules {
+  return { ...routing, firstByteMs: timeouts.firstByteMs, ejection: health }
 }
 
 function readSettings({ server, routing, timeouts, log }: Config): GatewaySettings {
@@ -145,7 +145,7 @@ function readSettings({ server, routing, timeouts, log }: Config): GatewaySettin
 
 /** Settings that differ and that only a restart can change: they belong to the listening socket or to open files. */
 function listRestartOnly(before: Config, after: Config): string[] {
-  const read = ({ dataDir, log, server, health, timeouts }: Config): Record<string, unknown> => ({
+  const read = ({ dataDir, log, server, health }: Config): Record<string, unknown> => ({
     dataDir,
     'log.level': log.level,
     'log.format': log.format,
@@ -153,8 +153,6 @@ function listRestartOnly(before: Config, after: Config): string[] {
       Object.entries({ ...server, jsonDepthMax: 0 }).map(([key, value]) => [`server.${key}`, value]),
     ),
     'health.probeIntervalMs': health.probeIntervalMs,
-    // Connections to an instance keep the limits they were opened with.
-    ...Object.fromEntries(Object.entries(timeouts).map(([key, value]) => [`timeouts.${key}`, value])),
   })
   const old = read(before)
   return Object.entries(read(after))

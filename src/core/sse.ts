@@ -10,6 +10,8 @@ const CR = 0x0d
 /** The offset just behind the last complete event in `bytes`; 0 when none is complete. */
 export function endOfLastEvent(bytes: Buffer): number {
   let end = bytes.length
+  // Nearly every chunk of a stream is one whole event.
+  if (end > 1 && bytes[end - 1] === LF && bytes[end - 2] === LF) return end
   while (end > 0) {
     const lf = bytes.lastIndexOf(LF, end - 1)
     if (lf < 1) return 0
@@ -46,6 +48,64 @@ export function readEventData(event: Buffer): string | null {
   return data
 }
 
+/** Puts the pieces in which a stream arrives together to whole events. Takes time in proportion to the bytes. */
+export class EventAssembler {
+  readonly #eventBytesMax: number
+  #held: Buffer[] = []
+  #heldBytes = 0
+
+  constructor(limits: { eventBytesMax: number }) {
+    this.#eventBytesMax = limits.eventBytesMax
+  }
+
+  /** Bytes of an event whose end has not come. */
+  get heldBytes(): number {
+    return this.#heldBytes
+  }
+
+  get isOverfull(): boolean {
+    return this.#heldBytes > this.#eventBytesMax
+  }
+
+  /** All events that `chunk` completes, in one piece; null when it completes none. */
+  push(chunk: Buffer): Buffer | null {
+    if (this.#heldBytes === 0) {
+      const end = endOfLastEvent(chunk)
+      if (end === chunk.length) return chunk
+      this.#hold(chunk.subarray(end))
+      return end === 0 ? null : chunk.subarray(0, end)
+    }
+    // The empty line may have begun in what is held: three bytes of it are enough to see that.
+    const before = this.#lastBytes(3)
+    const end = endOfLastEvent(Buffer.concat([before, chunk])) - before.length
+    if (end <= 0) {
+      this.#hold(chunk)
+      return null
+    }
+    const events = Buffer.concat([...this.#held, chunk.subarray(0, end)])
+    this.#held = []
+    this.#heldBytes = 0
+    if (end < chunk.length) this.#hold(chunk.subarray(end))
+    return events
+  }
+
+  #hold(bytes: Buffer): void {
+    this.#held.push(bytes)
+    this.#heldBytes += bytes.length
+  }
+
+  #lastBytes(count: number): Buffer {
+    const last: Buffer[] = []
+    let missing = count
+    for (let i = this.#held.length - 1; i >= 0 && missing > 0; i -= 1) {
+      const piece = (this.#held[i] as Buffer).subarray(-missing)
+      last.unshift(piece)
+      missing -= piece.length
+    }
+    return last.length === 1 ? (last[0] as Buffer) : Buffer.concat(last)
+  }
+}
+
 /** `data: …` and the blank line, for a JSON value. */
 export function formatEvent(value: unknown): string {
   return `data: ${JSON.stringify(value)}\n\n`
@@ -56,17 +116,14 @@ export async function* readEvents(
   chunks: AsyncIterable<Uint8Array>,
   limits = { eventBytesMax: 4 * 1024 * 1024 },
 ): AsyncGenerator<string> {
-  let rest: Buffer = Buffer.alloc(0)
+  const assembler = new EventAssembler(limits)
   for await (const chunk of chunks) {
-    rest = rest.length === 0 ? Buffer.from(chunk) : Buffer.concat([rest, chunk])
-    const end = endOfLastEvent(rest)
-    for (const event of splitEvents(rest.subarray(0, end))) {
+    const events = assembler.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+    if (assembler.isOverfull) throw new Error(`an event is larger than ${limits.eventBytesMax} bytes`)
+    if (events === null) continue
+    for (const event of splitEvents(events)) {
       const data = readEventData(event)
       if (data !== null) yield data
-    }
-    rest = rest.subarray(end)
-    if (rest.length > limits.eventBytesMax) {
-      throw new Error(`an event is larger than ${limits.eventBytesMax} bytes`)
     }
   }
 }

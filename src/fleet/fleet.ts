@@ -1,5 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { availableParallelism, tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import type { Clock } from '../core/clock.ts'
@@ -11,6 +11,7 @@ import { LocalProcess, waitUntilIdle } from './launcher.ts'
 import { listWishes, type FleetPlan, type Wish } from './plan.ts'
 import { Prober } from './prober.ts'
 import { Registry } from './registry.ts'
+import { makeSocketFolder } from './socket-folder.ts'
 import { Connections } from './transport.ts'
 
 type Member = {
@@ -34,6 +35,9 @@ export class Fleet implements Service {
   readonly #members = new Map<string, Member>()
   /** Members that are no longer wanted and still drain, with the end of that. */
   readonly #leaving = new Map<Member, Promise<void>>()
+  /** Members whose successors are starting. */
+  readonly #outgoing = new Set<Member>()
+  #stopped = false
   #plan: FleetPlan
   #socketFolder: string | null = null
   #sockets = 0
@@ -60,7 +64,7 @@ export class Fleet implements Service {
 
   /** Starts everything in the plan; throws a SetupError when a local instance can't run. */
   async start(): Promise<void> {
-    this.#socketFolder = await mkdtemp(join(tmpdir(), 'autoglm-'))
+    this.#socketFolder = await makeSocketFolder()
     await this.apply(this.#plan)
     await this.#prober.start()
     // An upstream that did not list its models at the start is asked again until it does.
@@ -72,9 +76,11 @@ export class Fleet implements Service {
   }
 
   async stop(): Promise<void> {
+    this.#stopped = true
     this.#stopDiscovery?.()
     await this.#prober.stop()
     for (const id of [...this.#members.keys()]) void this.#release(id)
+    for (const member of this.#outgoing) void this.#retire(member)
     await Promise.all(this.#leaving.values())
     if (this.#socketFolder) await rm(this.#socketFolder, { recursive: true, force: true })
     this.#socketFolder = null
@@ -82,7 +88,8 @@ export class Fleet implements Service {
 
   /** Ends all local processes at once, without waiting for anything. */
   killAll(): void {
-    for (const { process } of [...this.#members.values(), ...this.#leaving.keys()]) process?.kill()
+    const all = [...this.#members.values(), ...this.#outgoing, ...this.#leaving.keys()]
+    for (const { process } of all) process?.kill()
   }
 
   /** Process id of a local instance that runs now. */
@@ -111,10 +118,16 @@ export class Fleet implements Service {
       const old = this.#members.get(wish.spec.id)
       undo.push(() => {
         if (this.#members.get(wish.spec.id) !== old) void this.#release(wish.spec.id)
-        if (old) this.#members.set(wish.spec.id, old)
+        // After a stop there is nothing to go back to.
+        if (old && !this.#stopped) this.#members.set(wish.spec.id, old)
       })
-      await this.#launch(wish)
-      if (old) void this.#retire(old)
+      if (old) this.#outgoing.add(old)
+      try {
+        await this.#launch(wish)
+        if (old && !this.#stopped) void this.#retire(old)
+      } finally {
+        if (old) this.#outgoing.delete(old)
+      }
     }
     try {
       await Promise.all(added.map(launch))
@@ -136,8 +149,12 @@ export class Fleet implements Service {
     if (!member) return
     const { endpoint, models } = member.instance.spec
     // Models that were discovered are not in the plan: they stay.
-    const kept = wish.spec.models.size === 0 ? models : wish.spec.models
-    this.registry.change(member.instance, { ...wish.spec, endpoint, models: kept })
+    const isDiscovered = member.wish.spec.models.size === 0 && wish.spec.models.size === 0
+    this.registry.change(member.instance, {
+      ...wish.spec,
+      endpoint,
+      models: isDiscovered ? models : wish.spec.models,
+    })
     member.wish = wish
   }
 

@@ -13,7 +13,7 @@ export type Endpoint = {
 
 export type TransportLimits = {
   connectMs: number
-  firstByteMs: number
+  /** Between two chunks of an answer. Until the first one, the caller keeps the time. */
   idleMs: number
 }
 
@@ -79,8 +79,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   onResponseEnd(): void {
     if (this.#closed) return
-    this.#closed = true
+    // Closed only then: what the receiver throws comes back to it as `onResponseError`.
     this.#receiver.onEnd()
+    this.#closed = true
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
@@ -107,7 +108,7 @@ export class Connections {
       pipelining: 1,
       allowH2: false,
       keepAliveTimeout: keepAliveMs,
-      headersTimeout: limits.firstByteMs,
+      headersTimeout: 0,
       bodyTimeout: limits.idleMs,
       connect: {
         timeout: limits.connectMs,

@@ -1,4 +1,5 @@
 import { fail } from '../core/errors.ts'
+import { endOfString, skipSpace } from '../core/json.ts'
 
 /** A JSON object as the caller sent it. */
 export type Fields = Record<string, unknown>
@@ -40,7 +41,6 @@ function isDeeperThan(value: object, levels: number): boolean {
 
 const openBrace = 0x7b
 const quote = 0x22
-const backslash = 0x5c
 const askForUsage = Buffer.from('"stream_options":{"include_usage":true},')
 
 /**
@@ -92,22 +92,4 @@ function findTopLevelValue(body: Buffer, key: string): { start: number; end: num
     }
   }
   return found
-}
-
-/** The offset behind the closing quote of the string that opens at `start`. */
-function endOfString(body: Buffer, start: number): number {
-  let end = body.indexOf(quote, start + 1)
-  while (end !== -1) {
-    let slashes = 0
-    while (body[end - 1 - slashes] === backslash) slashes += 1
-    if (slashes % 2 === 0) return end + 1
-    end = body.indexOf(quote, end + 1)
-  }
-  return body.length
-}
-
-function skipSpace(body: Buffer, from: number): number {
-  let at = from
-  while (at < body.length && (body[at] as number) <= 0x20) at += 1
-  return at
 }

@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Clock } from '../core/clock.ts'
 import { toErrorBody, type ApiError } from '../core/errors.ts'
+import { skipSpace } from '../core/json.ts'
 import { formatEvent, readEventData, splitEvents } from '../core/sse.ts'
 import type { AnswerHead, Sink } from '../router/call.ts'
 import { replyWithError } from './reply.ts'
@@ -42,7 +43,7 @@ export class Relay implements Sink {
 
   head(head: AnswerHead): void {
     this.#head = head
-    this.#isStream = head.contentType.startsWith('text/event-stream')
+    this.#isStream = /^\s*text\/event-stream/i.test(head.contentType)
     this.#record.status = head.status
     this.#record.model = head.model
     this.#record.instance = head.instance.id
@@ -51,7 +52,7 @@ export class Relay implements Sink {
   }
 
   data(chunk: Buffer, resume: () => void): boolean {
-    const bytes = chunk.includes(usageKey) ? this.#takeUsage(chunk) : chunk
+    const bytes = this.#takeUsage(chunk)
     const response = this.#response
     if (response.headersSent) return bytes.length === 0 || response.write(bytes) || this.#waitForDrain(resume)
     // Head and first bytes go out together: apart, the second waits for the client's acknowledgement of the first.
@@ -63,13 +64,12 @@ export class Relay implements Sink {
   }
 
   end(): void {
-    this.#stopStallTimer?.()
     this.#response.end()
+    this.#watchRest()
   }
 
   /** Ends a request that failed: with an error of its own, or as the last event of a stream that broke off. */
   fail(error: ApiError): void {
-    this.#stopStallTimer?.()
     this.#record.error = error.code
     const response = this.#response
     if (!response.headersSent) {
@@ -77,6 +77,7 @@ export class Relay implements Sink {
       replyWithError(response, error, this.#record.id)
     } else if (this.#isStream) {
       response.end(formatEvent(toErrorBody(error)))
+      this.#watchRest()
     } else {
       // Half a JSON text: only a broken connection tells the client that it is not whole.
       response.destroy()
@@ -86,7 +87,8 @@ export class Relay implements Sink {
   #writeHead(): void {
     const head = this.#head as AnswerHead
     const headers = ['content-type', head.contentType, 'x-request-id', this.#record.id]
-    headers.push('x-autoglm-model', head.model, 'x-autoglm-instance', head.instance.id)
+    headers.push('x-autoglm-model', toHeaderValue(head.model))
+    headers.push('x-autoglm-instance', toHeaderValue(head.instance.id))
     if (head.contentLength !== null) headers.push('content-length', String(head.contentLength))
     if (head.retryAfter !== null) headers.push('retry-after', head.retryAfter)
     if (this.#isStream) headers.push('cache-control', 'no-cache', 'x-accel-buffering', 'no')
@@ -99,8 +101,25 @@ export class Relay implements Sink {
       this.#stopStallTimer = null
       resume()
     })
-    this.#stopStallTimer ??= this.#clock.after(this.#stallMs, () => this.#response.destroy())
+    this.#watchStall()
     return false
+  }
+
+  /** The instance is done; the client may still have bytes to take. */
+  #watchRest(): void {
+    if (this.#response.writableLength === 0) return
+    this.#watchStall()
+    this.#response.once('close', () => this.#stopStallTimer?.())
+  }
+
+  /** Cuts the client off when it takes nothing for `stallMs`; one that is merely slow goes on. */
+  #watchStall(): void {
+    this.#stopStallTimer?.()
+    const waiting = this.#response.writableLength
+    this.#stopStallTimer = this.#clock.after(this.#stallMs, () => {
+      if (this.#response.writableLength < waiting) this.#watchStall()
+      else this.#response.destroy()
+    })
   }
 
   /** Notes the usage in these bytes; returns them without the event that only the gateway asked for. */
@@ -121,6 +140,9 @@ export class Relay implements Sink {
   }
 }
 
+/** Names may hold any character, header values only some: the others are percent-encoded. */
+const toHeaderValue = (text: string) => (/^[\x20-\x7e]*$/.test(text) ? text : encodeURIComponent(text))
+
 type Usage = {
   prompt_tokens?: unknown
   completion_tokens?: unknown
@@ -133,8 +155,8 @@ const openBrace = 0x7b
 /** Some instances write `"usage":null` into every chunk: only an object is worth parsing for. */
 function hasUsageObject(chunk: Buffer): boolean {
   for (let at = chunk.indexOf(usageKey); at !== -1; at = chunk.indexOf(usageKey, at + 1)) {
-    const next = chunk.subarray(at + usageKey.length, at + usageKey.length + 8).toString('latin1')
-    if (/^\s*:\s*\{/.test(next)) return true
+    const colon = skipSpace(chunk, at + usageKey.length)
+    if (chunk[skipSpace(chunk, colon + 1)] === openBrace) return true
   }
   return false
 }
@@ -149,7 +171,8 @@ function parseEvent(event: Buffer): { usage?: Usage | null; choices?: unknown[] 
 
 /** The last `"usage": {…}` of a whole answer. Inside a string the quotes would be escaped, so the key is the key. */
 function readLastUsage(body: Buffer): Usage | null {
-  const start = body.indexOf(openBrace, body.lastIndexOf(usageKey))
+  const key = body.lastIndexOf(usageKey)
+  const start = key === -1 ? -1 : body.indexOf(openBrace, key)
   let depth = 0
   for (let at = start; at >= 0 && at < body.length; at += 1) {
     if (body[at] === openBrace) depth += 1
@@ -164,9 +187,14 @@ function readLastUsage(body: Buffer): Usage | null {
   return null
 }
 
+/** A counter must not fall, nor jump to the moon, because an instance miscounts. */
+function isTokenCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= 1e9
+}
+
 function noteUsage(record: RequestRecord, usage: Usage | null | undefined): void {
   if (!usage) return
-  const count = (value: unknown) => (typeof value === 'number' && Number.isSafeInteger(value) ? value : null)
+  const count = (value: unknown) => (isTokenCount(value) ? value : null)
   record.promptTokens = count(usage.prompt_tokens)
   record.completionTokens = count(usage.completion_tokens)
   record.cachedTokens = count(usage.prompt_tokens_details?.cached_tokens)

@@ -1,17 +1,28 @@
 import type { Clock } from '../core/clock.ts'
 import type { Logger } from '../telemetry/log.ts'
+import { formatAccessLine } from './access-line.ts'
 import type { RequestMetrics } from './request-metrics.ts'
 import type { RequestRecord } from './request-record.ts'
+
+/** Pino's numbers. */
+const levels = { debug: 20, info: 30 } as const
 
 /** What is written at a request's end: one line of the access log, and the metrics. */
 export class RequestBook {
   readonly #clock: Clock
   readonly #log: Logger
+  readonly #writeLine: (line: string) => void
   readonly metrics: RequestMetrics
 
-  constructor(parts: { clock: Clock; log: Logger; metrics: RequestMetrics }) {
+  constructor(parts: {
+    clock: Clock
+    log: Logger
+    writeLine: (line: string) => void
+    metrics: RequestMetrics
+  }) {
     this.#clock = parts.clock
     this.#log = parts.log
+    this.#writeLine = parts.writeLine
     this.metrics = parts.metrics
   }
 
@@ -49,26 +60,11 @@ export class RequestBook {
     const durationMs = this.ageMs(record)
     this.metrics.inFlight -= 1
     this.metrics.observe(record, durationMs)
-    const line = {
-      requestId: record.id,
-      method: record.method,
-      endpoint: record.endpoint,
-      status: record.status,
-      durationMs: round(durationMs),
-      model: record.model,
-      instance: record.instance,
-      attempts: record.attempts,
-      stream: record.stream,
-      ttftMs: record.ttftMs === null ? null : round(record.ttftMs),
-      promptTokens: record.promptTokens,
-      completionTokens: record.completionTokens,
-      error: record.error,
-      prompt: record.prompt,
-    }
     // Health checks and scrapes come every few seconds: they are not what the log is read for.
-    if (record.endpoint.startsWith('/v1') || record.endpoint === 'unmatched') this.#log.info(line, 'request')
-    else this.#log.debug(line, 'request')
+    const isWanted = record.endpoint.startsWith('/v1') || record.endpoint === 'unmatched'
+    if (!this.#log.isLevelEnabled(isWanted ? 'info' : 'debug')) return
+    const level = isWanted ? levels.info : levels.debug
+    const time = new Date(this.#clock.wallMs()).toISOString()
+    this.#writeLine(formatAccessLine(record, { level, time, durationMs }))
   }
 }
-
-const round = (ms: number) => Math.round(ms * 100) / 100

@@ -1,4 +1,11 @@
-import { Counter, Gauge, Histogram, type Cell, type MetricsRegistry } from '../telemetry/metrics.ts'
+import {
+  Counter,
+  Gauge,
+  Histogram,
+  type Cell,
+  type Distribution,
+  type MetricsRegistry,
+} from '../telemetry/metrics.ts'
 import type { RequestRecord } from './request-record.ts'
 
 const durationBounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
@@ -10,8 +17,9 @@ export class RequestMetrics {
   readonly #durations: Histogram
   readonly #firstTokens: Histogram
   readonly #tokens: Counter
-  /** Endpoint, then status and method in one number -> the cell: no string is built for a request. */
-  readonly #requestCells = new Map<string, Map<string, Map<number, Cell>>>()
+  /** The cells of what has been seen: no string of labels is built for a request. */
+  readonly #endpoints = new Map<string, EndpointCells>()
+  readonly #models = new Map<string, ModelCells>()
 
   constructor(registry: MetricsRegistry) {
     this.#requests = new Counter(registry, {
@@ -50,26 +58,44 @@ export class RequestMetrics {
   }
 
   observe(record: RequestRecord, durationMs: number): void {
-    this.#requestCell(record).value += 1
-    this.#durations.cell(record.endpoint).observe(durationMs / 1000)
     const { model, instance } = record
+    const endpoint = keep(this.#endpoints, record.endpoint, () => this.#bindEndpoint(record.endpoint))
+    endpoint.durations.observe(durationMs / 1000)
+    const status = record.status
+    keep(
+      keep(endpoint.statuses, record.method, () => new Map<number, Cell>()),
+      status,
+      () => this.#requests.cell(record.method, record.endpoint, String(status)),
+    ).value += 1
     if (model === null || instance === null) return
-    if (record.stream && record.ttftMs !== null) {
-      this.#firstTokens.cell(model, instance).observe(record.ttftMs / 1000)
-    }
-    if (record.promptTokens !== null) this.#tokens.cell(model, 'prompt').value += record.promptTokens
-    if (record.cachedTokens !== null) this.#tokens.cell(model, 'cached').value += record.cachedTokens
-    if (record.completionTokens !== null)
-      this.#tokens.cell(model, 'completion').value += record.completionTokens
+    const tokens = keep(this.#models, model, () => this.#bindModel(model))
+    if (record.promptTokens !== null) tokens.prompt.value += record.promptTokens
+    if (record.cachedTokens !== null) tokens.cached.value += record.cachedTokens
+    if (record.completionTokens !== null) tokens.completion.value += record.completionTokens
+    if (!record.stream || record.ttftMs === null) return
+    keep(tokens.firstTokens, instance, () => this.#firstTokens.cell(model, instance)).observe(
+      record.ttftMs / 1000,
+    )
   }
 
-  #requestCell({ endpoint, method, status }: RequestRecord): Cell {
-    let methods = this.#requestCells.get(endpoint)
-    if (!methods) this.#requestCells.set(endpoint, (methods = new Map()))
-    let statuses = methods.get(method)
-    if (!statuses) methods.set(method, (statuses = new Map()))
-    let cell = statuses.get(status)
-    if (!cell) statuses.set(status, (cell = this.#requests.cell(method, endpoint, String(status))))
-    return cell
+  #bindEndpoint(endpoint: string): EndpointCells {
+    return { durations: this.#durations.cell(endpoint), statuses: new Map() }
   }
+
+  #bindModel(model: string): ModelCells {
+    const [prompt, cached, completion] = ['prompt', 'cached', 'completion'].map((kind) =>
+      this.#tokens.cell(model, kind),
+    ) as [Cell, Cell, Cell]
+    return { prompt, cached, completion, firstTokens: new Map() }
+  }
+}
+
+type EndpointCells = { durations: Distribution; statuses: Map<string, Map<number, Cell>> }
+type ModelCells = { prompt: Cell; cached: Cell; completion: Cell; firstTokens: Map<string, Distribution> }
+
+/** The value of `key`, made when it is asked for the first time. */
+function keep<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  let value = map.get(key)
+  if (value === undefined) map.set(key, (value = make()))
+  return value
 }

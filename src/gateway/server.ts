@@ -1,8 +1,14 @@
-import { STATUS_CODES } from 'node:http'
+import { STATUS_CODES, type IncomingMessage } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
+import Fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  type onRequestHookHandler,
+} from 'fastify'
 import type { Clock } from '../core/clock.ts'
 import { ApiError, fail, SetupError, toApiError, toErrorBody } from '../core/errors.ts'
 import { makeId } from '../core/ids.ts'
@@ -50,6 +56,8 @@ export class GatewayServer implements Service {
   readonly #book: RequestBook
   readonly #parts: GatewayParts
   #app: FastifyInstance | null = null
+  /** Requests that have no complete answer yet, by their socket. */
+  readonly #asked = new WeakMap<Socket, IncomingMessage>()
   #draining = false
 
   constructor(parts: GatewayParts & { limits: ServerLimits; book: RequestBook }) {
@@ -120,7 +128,12 @@ export class GatewayServer implements Service {
         const given = request.headers['x-request-id']
         return typeof given === 'string' && requestIdPattern.test(given) ? given : makeId('req')
       },
-      clientErrorHandler: (error, socket) => answerBrokenRequest(error, socket),
+      // A whole request waits for its answer on this socket: another answer must not be taken for it.
+      clientErrorHandler: (error, socket) =>
+        this.#asked.get(socket)?.complete ? socket.destroy() : answerBrokenRequest(error, socket),
+      frameworkErrors: (error, request, reply) => {
+        replyWithError(reply.raw, translateError(error), request.id)
+      },
     })
     // Bodies stay bytes: each route reads from them what it needs and forwards them as they came.
     app.removeAllContentTypeParsers()
@@ -131,41 +144,45 @@ export class GatewayServer implements Service {
     app.setSerializerCompiler(() => (data) => JSON.stringify(data))
 
     app.decorateRequest('record', null as never)
-    app.addHook('onRequest', (request, reply, done) => {
-      const record = this.#book.open(request.id, request.method, request.routeOptions.url ?? 'unmatched')
-      request.record = record
-      reply.raw.on('close', () => {
-        // Whoever answers sets the status; a plain route leaves it to Fastify.
-        if (record.status === 0) record.status = reply.raw.writableFinished ? reply.raw.statusCode : 499
-        this.#book.close(record)
-      })
+    // Answers that a route writes itself carry the id already.
+    app.addHook('onSend', (request, reply, payload, done) => {
       reply.header('x-request-id', request.id)
-      done(this.#draining ? fail('shutting_down', { retryAfterMs: 1_000 }) : undefined)
+      done(null, payload)
     })
     app.setErrorHandler((thrown: FastifyError, request, reply) => {
       const error = translateError(thrown)
       if (error.code === 'internal') this.#log.error({ err: thrown, requestId: request.id }, 'request failed')
-      request.record.error = error.code
-      request.record.status = error.status
+      const record = this.#open(request, reply, 'unmatched')
+      record.error = error.code
+      record.status = error.status
       reply.hijack()
       replyWithError(reply.raw, error, request.id)
     })
 
-    const allowed = new Map<string, string[]>()
-    app.addHook('onRoute', ({ url, method }) => {
-      allowed.set(url, [...(allowed.get(url) ?? []), ...[method].flat()])
+    const routes: { url: string; pattern: RegExp; methods: string[] }[] = []
+    app.addHook('onRoute', (route) => {
+      // The route knows its own pattern: asking each request for it would build an object every time.
+      const open: onRequestHookHandler = (request, reply, done) => {
+        this.#open(request, reply, route.url)
+        done(this.#draining ? fail('shutting_down', { retryAfterMs: 1_000 }) : undefined)
+      }
+      route.onRequest = [open, ...[route.onRequest ?? []].flat()]
+      const pattern = new RegExp(`^${route.url.replaceAll(/:\w+/g, '[^/]+').replaceAll('*', '.*')}$`)
+      routes.push({ url: route.url, pattern, methods: [route.method].flat() })
     })
     app.setNotFoundHandler((request, reply) => {
-      const methods = allowed.get(request.url.split('?')[0] ?? '')
-      if (!methods)
+      const path = request.url.split('?')[0] ?? ''
+      const methods = new Set(
+        routes.filter(({ pattern }) => pattern.test(path)).flatMap((route) => route.methods),
+      )
+      if (methods.size === 0) {
         throw fail('not_found', {
           message: `There is no route ${request.method} ${request.url.slice(0, 200)}.`,
         })
-      void reply.header('allow', methods.join(', '))
-      reply.raw.setHeader('allow', methods.join(', '))
-      throw fail('method_not_allowed', {
-        message: `${request.method} is not allowed here; ${methods.join(', ')} is.`,
-      })
+      }
+      const allow = [...methods].join(', ')
+      reply.raw.setHeader('allow', allow)
+      throw fail('method_not_allowed', { message: `${request.method} is not allowed here; ${allow} is.` })
     })
 
     await app.register(swagger, {
@@ -185,6 +202,22 @@ export class GatewayServer implements Service {
     addMetricsRoute(app, this.#parts)
     addDocsRoutes(app)
     return app
+  }
+
+  /** The record of a request, opened when it is asked for the first time and closed with the answer. */
+  #open(request: FastifyRequest, reply: FastifyReply, endpoint: string): RequestRecord {
+    if (request.record) return request.record
+    const record = this.#book.open(request.id, request.method, endpoint)
+    request.record = record
+    const { socket } = request.raw
+    this.#asked.set(socket, request.raw)
+    reply.raw.on('close', () => {
+      this.#asked.delete(socket)
+      // Whoever answers sets the status; a plain route leaves it to Fastify.
+      if (record.status === 0) record.status = reply.raw.writableFinished ? reply.raw.statusCode : 499
+      this.#book.close(record)
+    })
+    return record
   }
 }
 

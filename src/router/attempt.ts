@@ -1,12 +1,14 @@
 import type { Clock } from '../core/clock.ts'
-import { endOfLastEvent, readEventData, splitEvents } from '../core/sse.ts'
+import { isWholeObject } from '../core/json.ts'
+import { EventAssembler } from '../core/sse.ts'
 import type { Instance } from '../fleet/instance.ts'
 import { observeLatency } from '../fleet/latency.ts'
 import type { Exchange, Receiver } from '../fleet/transport.ts'
 import type { Call, Sink } from './call.ts'
 import {
-  judgeErrorInside,
+  judgeEvents,
   judgeInvalidAnswer,
+  judgeStart,
   judgeStatus,
   judgeTransportError,
   shapeRefusal,
@@ -28,9 +30,14 @@ const answerBytesMax = 256 * 1024 * 1024
 const eventBytesMax = 4 * 1024 * 1024
 /** What is kept of an error's body. */
 const errorBytesMax = 64 * 1024
-
-const errorKey = Buffer.from('{"error"')
-const doneMark = Buffer.from('[DONE]')
+const closeBracket = 0x5d
+const tooLate: Failure = {
+  code: 'upstream_timeout',
+  message: 'The model instance did not begin to answer in time.',
+  retryable: true,
+  harmful: true,
+  busyForMs: 0,
+}
 
 /**
  * One try of a call on one instance: sends it, holds the answer back until it is known to be one, and passes it to
@@ -38,7 +45,7 @@ const doneMark = Buffer.from('[DONE]')
  *
  *   a whole answer:  collected -> checked -> head and body together
  *   a large one:     head once `heldBytesMax` have come, then chunk by chunk
- *   a stream:        head with the first whole event, then event by event
+ *   a stream:        head with the first event that has data, then event by event, until its end mark
  */
 export class Attempt implements Receiver {
   readonly #call: Call
@@ -48,25 +55,26 @@ export class Attempt implements Receiver {
   readonly #publicModel: string
   readonly #number: number
   readonly #startedAtMs: number
+  readonly #firstByteMs: number
   readonly #resume = () => this.#exchange?.resume()
   readonly #onAbort = () => {
     this.#exchange?.abort()
     this.#settle({ kind: 'cancelled' })
   }
   #signal: AbortSignal | null = null
+  #stopTimer: (() => void) | null = null
   #exchange: Exchange | null = null
   #finish: ((result: AttemptResult) => void) | null = null
 
   #status = 0
   #contentType = ''
   #retryAfter: string | null = null
-  #isSuccess = false
-  #isStream = false
+  /** Set for a stream: brings its pieces together. */
+  #events: EventAssembler | null = null
   #committed = false
-  #doneSeen = false
   #bytes = 0
   #waitingBytes = 0
-  /** A whole answer so far, or the unfinished event at the end of a stream so far. */
+  /** A whole answer so far, or the events of a stream in front of its first data. */
   #held: Buffer[] = []
 
   constructor(parts: {
@@ -78,6 +86,8 @@ export class Attempt implements Receiver {
     model: string
     /** 1 for the first try. */
     number: number
+    /** From the request to the first data of its answer. */
+    firstByteMs: number
   }) {
     this.#call = parts.call
     this.#sink = parts.sink
@@ -85,6 +95,7 @@ export class Attempt implements Receiver {
     this.#instance = parts.instance
     this.#publicModel = parts.model
     this.#number = parts.number
+    this.#firstByteMs = parts.firstByteMs
     this.#startedAtMs = parts.clock.now()
   }
 
@@ -93,6 +104,8 @@ export class Attempt implements Receiver {
     this.#signal = signal
     this.#instance.inFlight += 1
     signal.addEventListener('abort', this.#onAbort)
+    // A timer of our own: the transport's starts anew with every 1xx answer, and comments are no answer either.
+    this.#stopTimer = this.#clock.after(this.#firstByteMs, () => this.#cut(tooLate))
     const body = this.#call.bodyFor(this.#instance.spec.models.get(this.#publicModel) ?? this.#publicModel)
     this.#waitingBytes = body.length
     this.#instance.waitingBytes += body.length
@@ -125,45 +138,59 @@ export class Attempt implements Receiver {
     this.#status = status
     this.#contentType = String(headers['content-type'] ?? '')
     this.#retryAfter = headers['retry-after'] === undefined ? null : String(headers['retry-after'])
-    this.#isSuccess = status >= 200 && status < 300
-    this.#isStream = this.#isSuccess && this.#contentType.startsWith('text/event-stream')
+    if (status === 200 && isEventStream(this.#contentType))
+      this.#events = new EventAssembler({ eventBytesMax })
   }
 
   onData(chunk: Buffer): boolean {
-    if (this.#bytes === 0) this.#onFirstByte()
+    // Behind the end mark of a stream nothing counts any more.
+    if (!this.#finish) return true
     this.#bytes += chunk.length
-    if (this.#isStream) return this.#onStreamData(chunk)
-    if (!this.#isSuccess) {
-      if (this.#bytes <= errorBytesMax) this.#held.push(chunk)
-      return true
-    }
-    return this.#onBodyData(chunk)
+    if (this.#status !== 200) return this.#onErrorData(chunk)
+    return this.#events ? this.#onStreamData(this.#events, chunk) : this.#onBodyData(chunk)
   }
 
   onEnd(): void {
-    if (this.#isStream) return this.#onStreamEnd()
+    if (this.#events) {
+      // A stream that was whole is settled already.
+      this.#fail(judgeInvalidAnswer(this.#bytes === 0 ? 'nothing' : 'a stream that breaks off'))
+      return
+    }
     const body = this.#held.length === 1 ? (this.#held[0] as Buffer) : Buffer.concat(this.#held)
-    return this.#isSuccess ? this.#onBodyEnd(body) : this.#onRefused(body)
+    if (this.#status === 200) this.#onBodyEnd(body)
+    else this.#onRefused(body)
   }
 
   onError(error: Error): void {
     this.#fail(judgeTransportError(error))
   }
 
-  #onFirstByte(): void {
+  /** The first data of an answer: the instance has taken the request in and is working on it. */
+  #onFirstData(): void {
+    this.#stopTimer?.()
+    this.#stopTimer = null
     this.#leaveQueue()
-    if (!this.#isSuccess) return
     const nowMs = this.#clock.now()
     observeLatency(this.#instance.latency, nowMs - this.#startedAtMs, nowMs)
   }
 
-  /** The instance has taken the request in: it no longer stands in the way of others. */
+  /** The request no longer stands in the way of others. */
   #leaveQueue(): void {
     this.#instance.waitingBytes -= this.#waitingBytes
     this.#waitingBytes = 0
   }
 
+  #onErrorData(chunk: Buffer): boolean {
+    this.#held.push(chunk)
+    if (this.#bytes <= errorBytesMax) return true
+    // Enough to quote from; the rest is not waited for.
+    this.#exchange?.abort()
+    this.#onRefused(Buffer.concat(this.#held))
+    return true
+  }
+
   #onBodyData(chunk: Buffer): boolean {
+    if (this.#bytes === chunk.length) this.#onFirstData()
     if (this.#committed) {
       if (this.#bytes <= answerBytesMax) return this.#sink.data(chunk, this.#resume)
       this.#cut(judgeInvalidAnswer(`with more than ${answerBytesMax} bytes`))
@@ -172,7 +199,7 @@ export class Attempt implements Receiver {
     this.#held.push(chunk)
     if (this.#bytes <= heldBytesMax) return true
     const body = Buffer.concat(this.#held)
-    const failure = this.#judgeStart(body)
+    const failure = judgeStart(body, this.#contentType)
     if (failure) {
       this.#cut(failure)
       return true
@@ -182,35 +209,13 @@ export class Attempt implements Receiver {
     return this.#sink.data(body, this.#resume)
   }
 
-  #onStreamData(chunk: Buffer): boolean {
-    const bytes = this.#held.length === 0 ? chunk : Buffer.concat([...this.#held, chunk])
-    const end = endOfLastEvent(bytes)
-    this.#held = end === bytes.length ? [] : [bytes.subarray(end)]
-    if (bytes.length - end > eventBytesMax) {
-      this.#cut(judgeInvalidAnswer(`with an event of more than ${eventBytesMax} bytes`))
-      return true
-    }
-    if (end === 0) return true
-    const events = end === bytes.length ? bytes : bytes.subarray(0, end)
-    if (!this.#committed) {
-      const failure = judgeFirstEvent(events)
-      if (failure) {
-        this.#cut(failure)
-        return true
-      }
-      this.#commit(null)
-    }
-    if (!this.#doneSeen && events.includes(doneMark)) this.#doneSeen = true
-    return this.#sink.data(events, this.#resume)
-  }
-
   #onBodyEnd(body: Buffer): void {
-    if (!this.#committed) {
-      const failure = this.#judgeBody(body)
-      if (failure) return this.#fail(failure)
-      this.#commit(body.length)
-      this.#sink.data(body, this.#resume)
-    }
+    if (this.#committed) return this.#succeed()
+    const failure = judgeStart(body, this.#contentType)
+    if (failure) return this.#fail(failure)
+    if (!isWholeObject(body)) return this.#fail(judgeInvalidAnswer('half a JSON text'))
+    this.#commit(body.length)
+    this.#sink.data(body, this.#resume)
     this.#succeed()
   }
 
@@ -224,34 +229,33 @@ export class Attempt implements Receiver {
     this.#succeed()
   }
 
-  #onStreamEnd(): void {
-    if (this.#bytes === 0) return this.#fail(judgeInvalidAnswer('nothing'))
-    if (!this.#doneSeen || this.#held.length > 0) {
-      return this.#fail(judgeInvalidAnswer('a stream that breaks off'))
+  #onStreamData(assembler: EventAssembler, chunk: Buffer): boolean {
+    let events = assembler.push(chunk)
+    if (assembler.isOverfull) {
+      this.#cut(judgeInvalidAnswer(`with an event of more than ${eventBytesMax} bytes`))
+      return true
     }
-    this.#succeed()
-  }
-
-  #judgeBody(body: Buffer): Failure | null {
-    if (body.length === 0) return judgeInvalidAnswer('nothing')
-    const failure = this.#judgeStart(body)
-    if (failure) return failure
-    return /\}\s*$/.test(body.subarray(-16).toString('latin1'))
-      ? null
-      : judgeInvalidAnswer('half a JSON text')
-  }
-
-  /** An answer is a JSON object without an error in it; its first bytes tell. */
-  #judgeStart(body: Buffer): Failure | null {
-    const start = body.subarray(0, 64).toString('latin1')
-    if (!/^\s*\{/.test(start))
-      return judgeInvalidAnswer(`something that is not JSON (${this.#contentType || 'no content type'})`)
-    if (!/^\s*\{\s*"error"\s*:\s*(?!null)/.test(start)) return null
-    try {
-      return judgeErrorInside((JSON.parse(body.toString('utf8')) as { error: unknown }).error)
-    } catch {
-      return judgeInvalidAnswer('half a JSON text')
+    if (events === null) return true
+    if (!this.#committed) {
+      const start = judgeEvents(events)
+      if (start.failure) {
+        this.#cut(start.failure)
+        return true
+      }
+      if (this.#held.length > 0) events = Buffer.concat([...this.#held, events])
+      if (!start.hasData) {
+        // Comments alone are no answer yet: another instance may still have to give it.
+        this.#held = [events]
+        if (events.length > eventBytesMax) this.#cut(judgeInvalidAnswer('comments without end'))
+        return true
+      }
+      this.#held = []
+      this.#onFirstData()
+      this.#commit(null)
     }
+    const hasRoom = this.#sink.data(events, this.#resume)
+    if (endsWithDone(events)) this.#succeed()
+    return hasRoom
   }
 
   #commit(contentLength: number | null): void {
@@ -287,6 +291,7 @@ export class Attempt implements Receiver {
     if (!finish) return
     this.#finish = null
     this.#held = []
+    this.#stopTimer?.()
     this.#leaveQueue()
     this.#instance.inFlight -= 1
     this.#signal?.removeEventListener('abort', this.#onAbort)
@@ -294,16 +299,12 @@ export class Attempt implements Receiver {
   }
 }
 
-function judgeFirstEvent(events: Buffer): Failure | null {
-  if (!events.includes(errorKey)) return null
-  const first =
-    splitEvents(events)
-      .map(readEventData)
-      .find((data) => data !== null) ?? ''
-  if (!first.startsWith('{"error"')) return null
-  try {
-    return judgeErrorInside((JSON.parse(first) as { error: unknown }).error)
-  } catch {
-    return judgeInvalidAnswer('half a JSON text')
-  }
+const isEventStream = (contentType: string) => /^\s*text\/event-stream/i.test(contentType)
+
+/** Whether the last event is the end mark. What comes behind it, an end, silence or a broken line, is no matter. */
+function endsWithDone(events: Buffer): boolean {
+  const { length } = events
+  // A bracket in front of the line ends: cheap to see, and rare elsewhere.
+  if (events[length - 3] !== closeBracket && events[length - 5] !== closeBracket) return false
+  return /(^|\n)data: ?\[DONE\]\r?\n\r?\n$/.test(events.subarray(-24).toString('latin1'))
 }

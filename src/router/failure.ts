@@ -1,4 +1,5 @@
 import { errors as undiciErrors } from 'undici'
+import { readEventData, splitEvents } from '../core/sse.ts'
 import type { ErrorCode } from '../core/errors.ts'
 
 /** Why an attempt brought no answer, and what follows from it. */
@@ -26,9 +27,6 @@ const failed = (code: ErrorCode, message: string): Failure => {
 
 /** The connection broke, or a time limit passed, before the answer was complete. */
 export function judgeTransportError(error: Error): Failure {
-  if (error instanceof undiciErrors.HeadersTimeoutError) {
-    return failed('upstream_timeout', 'The model instance did not begin to answer in time.')
-  }
   if (error instanceof undiciErrors.BodyTimeoutError) {
     return failed('upstream_timeout', 'The model instance fell silent in the middle of its answer.')
   }
@@ -49,7 +47,7 @@ export function judgeInvalidAnswer(problem: string): Failure {
  * request itself, which no other instance would see differently.
  */
 export function judgeStatus(status: number, retryAfter: string | null, body: Buffer): Failure | null {
-  if (status >= 200 && status < 300) return null
+  if (status === 200) return null
   const said = quote(body)
   const message = `The model instance answered ${status}${said ? `: ${said}` : ''}.`
   if (status === 429 || status === 503) {
@@ -60,16 +58,60 @@ export function judgeStatus(status: number, retryAfter: string | null, body: Buf
   // The key is this server's, not the caller's.
   if (status === 401 || status === 403) return failed('upstream_unauthorized', message)
   if (status >= 500) return failed('upstream_failed', message)
-  if (status < 200 || status >= 300 && status < 400) return failed('upstream_invalid', message) // prettier-ignore
+  if (status < 400) return failed('upstream_invalid', message)
   return null
 }
 
-/** An answer of status 200 whose body, or whose first event, is an error. Its own code says whose fault it is. */
-export function judgeErrorInside(error: unknown): Failure | null {
+/** What the first bytes of an answer of status 200 say: it is a JSON object without an error in it, or a failure. */
+export function judgeStart(body: Buffer, contentType: string): Failure | null {
+  if (body.length === 0) return judgeInvalidAnswer('nothing')
+  const start = body.subarray(0, 64).toString('latin1')
+  if (!/^\s*\{/.test(start)) {
+    return judgeInvalidAnswer(`something that is not JSON (${contentType || 'no content type'})`)
+  }
+  if (!/^\s*\{\s*("error"\s*:\s*(?!null)|"object"\s*:\s*"error")/.test(start)) return null
+  return readError(body.toString('utf8')) ?? judgeInvalidAnswer('half a JSON text')
+}
+
+/** What the first events of a stream say: whether there is data among them, and whether that is an error. */
+export function judgeEvents(events: Buffer): { hasData: boolean; failure: Failure | null } {
+  for (const event of splitEvents(events)) {
+    const data = readEventData(event)
+    if (data === null) continue
+    if (/^event: ?error\r?$/m.test(event.toString('latin1'))) {
+      return { hasData: true, failure: readError(data) ?? judgeErrorInside({ message: data }) }
+    }
+    return { hasData: true, failure: data.startsWith('{') ? readError(data) : null }
+  }
+  return { hasData: false, failure: null }
+}
+
+/** The failure that a JSON text tells of: `{"error": …}`, or an error object by itself; null when it is none. */
+function readError(text: string): Failure | null {
+  // Every first event comes through here: only what may be an error is worth parsing.
+  if (!text.includes('"error"')) return null
+  try {
+    const parsed = JSON.parse(text) as { error?: unknown; object?: unknown }
+    if (parsed.error !== undefined && parsed.error !== null) return judgeErrorInside(parsed.error)
+    return parsed.object === 'error' ? judgeErrorInside(parsed) : null
+  } catch {
+    return judgeInvalidAnswer('half a JSON text')
+  }
+}
+
+/** An error in an answer of status 200. Its own code says whose fault it is. */
+function judgeErrorInside(error: unknown): Failure | null {
   const fields = typeof error === 'object' && error !== null ? (error as Record<string, unknown>) : {}
   const status = typeof fields['code'] === 'number' ? fields['code'] : 500
   const text = typeof fields['message'] === 'string' ? fields['message'] : JSON.stringify(error)
-  return judgeStatus(status >= 400 && status < 600 ? status : 500, null, Buffer.from(text))
+  // Status 200 leaves nothing to relay: even the caller's own mistake is told in our words.
+  return (
+    judgeStatus(status >= 400 && status < 600 ? status : 500, null, Buffer.from(text)) ?? {
+      ...failed('invalid_request', quote(Buffer.from(text))),
+      retryable: false,
+      harmful: false,
+    }
+  )
 }
 
 /** The body of a complaint about the request: as the instance wrote it if in OpenAI's shape, else brought into it. */

@@ -1,5 +1,5 @@
 import type { Clock } from '../core/clock.ts'
-import { fail, type ApiError } from '../core/errors.ts'
+import { errorTable, fail, type ApiError } from '../core/errors.ts'
 import type { Instance } from '../fleet/instance.ts'
 import { recordFailure, recordSuccess, type EjectionLimits } from '../fleet/outlier.ts'
 import type { Registry } from '../fleet/registry.ts'
@@ -21,6 +21,8 @@ export type RoutingRules = {
   retryRatio: number
   retryReserve: number
   attemptsMax: number
+  /** From a request to the first data of its answer, on one instance. */
+  firstByteMs: number
   ejection: EjectionLimits
 }
 
@@ -72,14 +74,14 @@ export class Router {
     this.#rules = rules
     this.#budget.configure({ ratio: rules.retryRatio, reserve: rules.retryReserve })
     for (const [model, { name }] of this.#policies) {
-      if ((rules.policies[model] ?? rules.policy) !== name) this.#policies.delete(model)
+      if ((lookUp(rules.policies, model) ?? rules.policy) !== name) this.#policies.delete(model)
     }
   }
 
   /** The model behind a name: itself, or what an alias stands for; null when nothing of this name is served. */
   resolve(name: string): string | null {
     if (this.#registry.has(name)) return name
-    const target = Object.hasOwn(this.#rules.aliases, name) ? this.#rules.aliases[name] : undefined
+    const target = lookUp(this.#rules.aliases, name)
     return target !== undefined && this.#isKnown(target) ? target : this.#isKnown(name) ? name : null
   }
 
@@ -115,7 +117,8 @@ export class Router {
         this.counts.retries += 1
       }
       tried.push(choice.instance)
-      const parts = { call, sink, clock: this.#clock, number: tried.length, ...choice }
+      const { firstByteMs } = this.#rules
+      const parts = { call, sink, clock: this.#clock, number: tried.length, firstByteMs, ...choice }
       const result = await new Attempt(parts).run(signal)
       const failure = this.#account(result, choice.instance, choice.model)
       if (result.kind === 'answered') return
@@ -138,7 +141,7 @@ export class Router {
   ): { instance: Instance; model: string } | null {
     const instance = this.#pick(model, call, tried)
     if (instance) return { instance, model }
-    for (const fallback of this.#rules.fallbacks[model] ?? []) {
+    for (const fallback of lookUp(this.#rules.fallbacks, model) ?? []) {
       const name = this.resolve(fallback)
       const other = name === null ? null : this.#pick(name, call, tried)
       if (name !== null && other) return { instance: other, model: name }
@@ -161,7 +164,7 @@ export class Router {
   #policyOf(model: string): Policy {
     let entry = this.#policies.get(model)
     if (!entry) {
-      const name = this.#rules.policies[model] ?? this.#rules.policy
+      const name = lookUp(this.#rules.policies, model) ?? this.#rules.policy
       entry = { name, policy: policyFactories[name]() }
       this.#policies.set(model, entry)
     }
@@ -211,6 +214,11 @@ export class Router {
 }
 
 function toError(failure: Failure): ApiError {
-  const waits = failure.busyForMs || (failure.code === 'upstream_unauthorized' ? 0 : retryAfterDefaultMs)
+  const waits = failure.busyForMs || (errorTable[failure.code].retryable ? retryAfterDefaultMs : 0)
   return fail(failure.code, { message: failure.message, ...(waits > 0 ? { retryAfterMs: waits } : {}) })
+}
+
+/** The entry of a configured mapping. A model may be called `constructor`. */
+function lookUp<T>(mapping: Readonly<Record<string, T>>, key: string): T | undefined {
+  return Object.hasOwn(mapping, key) ? mapping[key] : undefined
 }

@@ -1,6 +1,6 @@
-import { Writable } from 'node:stream'
 import pino from 'pino'
 import type { Clock } from '../core/clock.ts'
+import { LineWriter } from './line-writer.ts'
 
 export type Logger = pino.Logger
 
@@ -9,31 +9,29 @@ export type LogOptions = {
   format: 'auto' | 'json' | 'pretty'
 }
 
-/** Lines wait at most this long in memory: one write for many lines keeps the log off the way of the requests. */
-const flushEveryMs = 200
+/** The log of the process, and the way for lines that are JSON already. */
+export type OpenLog = {
+  log: Logger
+  /** Writes one line of JSON, made by the caller; for lines that are written at every request. */
+  writeLine: (line: string) => void
+  /** Writes what is still in memory. */
+  close: () => void
+}
 
 /**
  * The log of the process, on stderr: JSON lines, or readable ones on a terminal. Nothing logs a body, a key or an
- * authorisation header: the fields of every line are chosen by name. `close` writes what is still in memory.
+ * authorisation header: the fields of every line are chosen by name.
  */
-export function openLog(options: LogOptions, clock: Clock): { log: Logger; close: () => void } {
+export function openLog(options: LogOptions, clock: Clock): OpenLog {
   const settings = { level: options.level, base: null, timestamp: pino.stdTimeFunctions.isoTime }
   const pretty = options.format === 'pretty' || (options.format === 'auto' && process.stderr.isTTY)
-  if (pretty) return { log: pino(settings, prettyStream(process.stderr)), close: () => {} }
-
-  const file = pino.destination({ fd: 2, sync: false, minLength: 8192 })
-  // A closed stderr must not end the service.
-  file.on('error', () => {})
-  const stopFlushing = clock.every(flushEveryMs, () => file.flush())
-  const close = () => {
-    stopFlushing()
-    try {
-      file.flushSync()
-    } catch {
-      // Not open yet, or closed by the reader: there is nobody left to tell.
-    }
+  if (pretty) {
+    const writeLine = (line: string) => void process.stderr.write(formatPretty(line))
+    return { log: pino(settings, { write: writeLine }), writeLine, close: () => {} }
   }
-  return { log: pino(settings, file), close }
+  const writer = new LineWriter(2, clock)
+  const writeLine = (line: string) => writer.write(line)
+  return { log: pino(settings, { write: writeLine }), writeLine, close: () => writer.close() }
 }
 
 const levelNames: Record<number, string> = { 20: 'debug', 30: 'info ', 40: 'WARN ', 50: 'ERROR', 60: 'FATAL' }
@@ -47,14 +45,4 @@ export function formatPretty(line: string): string {
   const stack = err && typeof err === 'object' && 'stack' in err ? `\n${String(err.stack)}` : ''
   const clockTime = String(time).slice(11, 23)
   return `${[clockTime, levelNames[Number(level)] ?? level, msg, ...rest].join(' ')}${stack}\n`
-}
-
-function prettyStream(target: NodeJS.WriteStream): Writable {
-  return new Writable({
-    decodeStrings: false,
-    write(chunk: string | Buffer, _encoding, done) {
-      target.write(String(chunk).split('\n').filter(Boolean).map(formatPretty).join(''))
-      done()
-    },
-  })
 }

@@ -31,7 +31,11 @@ export function addHealthRoutes(app: FastifyInstance, parts: GatewayParts, isDra
 
   app.get('/readyz', { schema: schema('Whether requests should be sent here') }, (_request, reply) => {
     const nowMs = parts.clock.now()
-    const serves = parts.registry.all.some((instance) => instance.isAvailable(nowMs))
+    // An instance whose models are not known yet serves nobody.
+    const { registry } = parts
+    const serves = registry.models.some((model) =>
+      registry.of(model).some((instance) => instance.isAvailable(nowMs)),
+    )
     const reasons = [
       ...(isDraining() ? ['the server is stopping'] : []),
       ...(serves ? [] : ['no instance is available']),

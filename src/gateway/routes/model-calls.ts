@@ -24,6 +24,11 @@ export function addModelCallRoutes(app: FastifyInstance, parts: GatewayParts, bo
     app.post(`/v1${route.path}`, { schema }, (request, reply) => {
       const { record } = request
       const { jsonDepthMax, sessionHeader, stallMs, logsPrompts } = settings()
+      if ((request.headers['content-encoding'] ?? 'identity') !== 'identity') {
+        throw fail('unsupported_media_type', {
+          message: 'Send the body as it is, without a content-encoding.',
+        })
+      }
       const headers = readForwardedHeaders(request.headers)
       const session = request.headers[sessionHeader]
       const sessionKey = typeof session === 'string' ? session : null
@@ -39,9 +44,10 @@ export function addModelCallRoutes(app: FastifyInstance, parts: GatewayParts, bo
       const client = new AbortController()
       const relay = new Relay({ response, record, book, clock, hidesUsage: call.hidesUsage, stallMs })
       response.prependListener('close', () => {
-        if (response.writableFinished) return
+        // With an error noted, it was the relay that gave up, and not the client.
+        if (response.writableFinished || record.error !== null) return
         record.status = 499
-        record.error ??= 'client_closed'
+        record.error = 'client_closed'
         client.abort()
       })
       router.run(call, relay, client.signal).catch((thrown: unknown) => {
