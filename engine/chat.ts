@@ -6,9 +6,9 @@ import { StreamedChat, WholeChat } from './chat-reply.ts'
 import type { Engine } from './engine.ts'
 import { assertRoom, generate } from './generate.ts'
 import { parseMessages } from './messages.ts'
-import { boolean, integer, invalid, isObject, show } from './parameters.ts'
+import { boolean, integer, invalid, isObject, refuseOthers, show } from './parameters.ts'
 import type { Prompt } from './prompt.ts'
-import { writeGrammar, writeToolGrammar } from './schema.ts'
+import { writeGrammar, writeOfferGrammar, writeToolGrammar } from './schema.ts'
 import { parseTools, type ToolChoice } from './tools.ts'
 
 export type ChatCall = Call & {
@@ -43,7 +43,6 @@ export async function chat(
 
 function parseChat(body: Body, engine: Engine): ChatCall {
   const call = parseCall('chat', body, engine.loaded)
-  if (call.tokensMax === 0) throw invalid('max_tokens', 'is 0; it must be a whole number from 1.')
   const messages = parseMessages(body['messages'])
   const tools = parseTools(body['tools'], body['tool_choice'])
   const tokens = engine.template.render(messages, tools.tools)
@@ -71,15 +70,19 @@ function readTopLogprobs(body: Body): number | null {
 async function chooseGrammar(body: Body, call: ChatCall, engine: Engine): Promise<LlamaGrammar | null> {
   const format = readFormat(body['response_format'])
   const { tools, forced } = call.tools
-  if (format === null && forced.length === 0) return null
+  const isStrict = tools.some((tool) => tool.strict)
+  if (format === null && forced.length === 0 && !isStrict) return null
   if (call.ignoreEnd) throw invalid('ignore_eos', 'cannot go with a grammar: its end must be allowed.')
-  if (forced.length > 0) return engine.grammars.compile(writeToolGrammar(forced), 'tools')
-  if (tools.length > 0) {
+  if (format !== null && tools.length > 0) {
     throw fail('unsupported_parameter', {
-      message: '`response_format` with `tools` needs `tool_choice` "none" or "required".',
+      message:
+        '`response_format` cannot go with `tools` that may be called: a reply is either a call or of that format. ' +
+        'Leave one of them out, or set `tool_choice` to "none".',
       param: 'response_format',
     })
   }
+  if (forced.length > 0) return engine.grammars.compile(writeToolGrammar(forced), 'tools')
+  if (isStrict) return engine.grammars.compile(writeOfferGrammar(tools), 'tools')
   return engine.grammars.compile(writeGrammar(format, 'response_format'), 'response_format')
 }
 
@@ -88,9 +91,15 @@ function readFormat(value: unknown): unknown {
   const format = value ?? null
   if (format === null) return null
   const type = isObject(format) ? format['type'] : undefined
+  const known = type === 'json_schema' ? ['type', 'json_schema'] : ['type']
+  if (isObject(format)) refuseOthers(format, 'response_format', known)
   if (type === 'text') return null
   if (type === 'json_object') return { type: 'object', additionalProperties: true }
   const named = isObject(format) && type === 'json_schema' ? format['json_schema'] : null
+  // `strict` or not, a grammar keeps to the schema; name and description are for the reader.
+  if (isObject(named)) {
+    refuseOthers(named, 'response_format.json_schema', ['name', 'description', 'schema', 'strict'])
+  }
   if (isObject(named)) return named['schema'] ?? { type: 'object', additionalProperties: true }
   throw invalid(
     'response_format',

@@ -1,5 +1,5 @@
 import { fail } from '../src/core/errors.ts'
-import { invalid, isObject, show } from './parameters.ts'
+import { invalid, isObject, refuseOthers, show } from './parameters.ts'
 
 /** A message as chat templates expect it. */
 export type Message = {
@@ -70,6 +70,7 @@ function parseContent(content: unknown, path: string, mayBeAbsent: boolean): str
       })
     }
     if (typeof part['text'] !== 'string') throw invalid(`${place}.text`, 'must be a text.')
+    refuseOthers(part, place, ['type', 'text'])
     return part['text']
   })
   return texts.join('')
@@ -83,7 +84,16 @@ function parseToolCalls(calls: unknown, path: string): NonNullable<Message['tool
     if (made === null || typeof made['name'] !== 'string' || typeof made['arguments'] !== 'string') {
       throw invalid(place, 'must have a function with the texts `name` and `arguments`.')
     }
-    const id = (call as Record<string, unknown>)['id']
+    const { id, type } = call as Record<string, unknown>
+    if ((type ?? 'function') !== 'function') {
+      throw fail('unsupported_parameter', {
+        message: `\`${place}.type\` is ${show(type)}; only "function" is supported.`,
+        param: `${place}.type`,
+      })
+    }
+    // What clients add to a call that they have read off a stream, or parsed, says nothing more.
+    refuseOthers(call as Record<string, unknown>, place, ['id', 'type', 'function', 'index'])
+    refuseOthers(made, `${place}.function`, ['name', 'arguments', 'parsed_arguments'])
     return {
       id: typeof id === 'string' ? id : '',
       type: 'function',

@@ -9,7 +9,7 @@ export type Rule = {
   routes: readonly Route[]
   effect: 'supported' | 'inert' | 'refused'
   /** Throws invalid_request when the value is not allowed. */
-  check: (value: unknown, name: string) => void
+  check: (value: unknown, name: string, route: Route) => void
   isHarmless: Harmless
   /** What it does, or why it is refused. */
   note: string
@@ -17,6 +17,7 @@ export type Rule = {
 /** Whether a value of a refused parameter asks for nothing but what happens anyway. */
 type Harmless = (value: unknown, body: Readonly<Record<string, unknown>>) => boolean
 export type Route = 'completions' | 'chat'
+type Check = (value: unknown, name: string) => void
 
 const both = ['completions', 'chat'] as const
 const chat = ['chat'] as const
@@ -26,8 +27,8 @@ export const parameters: Readonly<Record<string, Rule>> = {
   model: supported(both, text({ lengthMax: 200 }), 'The model; it must be the one that this instance serves.'),
   prompt: supported(completions, () => {}, 'A text, an array of token ids, or an array of either.'),
   messages: supported(chat, array({ min: 1, max: 2048 }), 'The conversation, text parts only.'),
-  max_tokens: supported(both, integer({ min: 0, max: 10_000_000 }), 'Tokens to generate at most; completions 16 if absent, chat up to the end of the context.'),
-  max_completion_tokens: supported(both, integer({ min: 0, max: 10_000_000 }), 'The newer name of `max_tokens`; not both with different values.'),
+  max_tokens: supported(both, tokensMax, 'Tokens to generate at most; completions 16 if absent, chat up to the end of the context.'),
+  max_completion_tokens: supported(both, tokensMax, 'The newer name of `max_tokens`; not both with different values.'),
   temperature: supported(both, number({ min: 0, max: 2 }), '0 always takes the most likely token; 1 if absent.'),
   top_p: supported(both, number({ min: 0, max: 1 }), 'Samples from the most likely tokens that reach this share together.'),
   top_k: supported(both, integer({ min: -1, max: 1_000_000 }), 'Samples from this many most likely tokens; 0 and -1 mean all. Not part of the OpenAI API.'),
@@ -37,7 +38,7 @@ export const parameters: Readonly<Record<string, Rule>> = {
   presence_penalty: supported(both, number({ min: -2, max: 2 }), 'Lowers the logit of every token that the reply holds already.'),
   frequency_penalty: supported(both, number({ min: -2, max: 2 }), 'Lowers the logit of a token by this much for each time that the reply holds it.'),
   logit_bias: supported(both, logitBias, 'Token id -> -100 to 100, added to its logit; -100 forbids the token, 100 forces it.'),
-  n: supported(both, integer({ min: 1, max: 128 }), 'Replies for each prompt; the prompt is read once.'),
+  n: supported(both, integer({ min: 1, max: 128 }), 'Replies for each prompt. A prompt of more than 16 tokens is read once and copied; not so with a `seed`, with `echo` and `logprobs`, or on a model whose cache cannot be cut.'),
   best_of: refused(completions, 'only `n` replies are made', (value, all) => value === 1 || value === all['n']),
   echo: supported(completions, boolean, 'Puts the prompt before the reply.'),
   suffix: refused(completions, 'filling in the middle is not offered', (value) => value === ''),
@@ -88,7 +89,7 @@ export function checkParameters(route: Route, body: Readonly<Record<string, unkn
         param: name,
       })
     }
-    rule.check(value, name)
+    rule.check(value, name, route)
   }
 }
 
@@ -99,6 +100,22 @@ export function invalid(param: string, message: string) {
 /** A value as it may stand in a message. */
 export function show(value: unknown): string {
   return clip(JSON.stringify(value) ?? String(value))
+}
+
+/** Refuses the fields of `object`, found at `path`, that are not in `known`; null counts as absent. */
+export function refuseOthers(
+  object: Readonly<Record<string, unknown>>,
+  path: string,
+  known: readonly string[],
+): void {
+  for (const [field, value] of Object.entries(object)) {
+    if (known.includes(field) || value === null) continue
+    const place = `${path}.${clip(field)}`
+    throw fail('unsupported_parameter', {
+      message: `\`${place}\` is not supported. Leave it out.`,
+      param: place,
+    })
+  }
 }
 
 function clip(text: string): string {
@@ -121,14 +138,19 @@ function refused(routes: readonly Route[], note: string, isHarmless: Harmless = 
   return { routes, effect: 'refused', check: () => {}, isHarmless, note }
 }
 
-export function integer(range: { min: number; max: number }): Rule['check'] {
+/** In completions 0 reads the prompt only, for its log probabilities; chat has none of the prompt. */
+function tokensMax(value: unknown, name: string, route: Route): void {
+  integer({ min: route === 'chat' ? 1 : 0, max: 10_000_000 })(value, name)
+}
+
+export function integer(range: { min: number; max: number }): Check {
   return (value, name) => {
     if (Number.isSafeInteger(value) && (value as number) >= range.min && (value as number) <= range.max)
       return
     throw invalid(name, `is ${show(value)}; it must be a whole number from ${range.min} to ${range.max}.`)
   }
 }
-function number(range: { min: number; max: number }): Rule['check'] {
+function number(range: { min: number; max: number }): Check {
   return (value, name) => {
     if (typeof value === 'number' && value >= range.min && value <= range.max) return
     throw invalid(name, `is ${show(value)}; it must be a number from ${range.min} to ${range.max}.`)
@@ -137,13 +159,13 @@ function number(range: { min: number; max: number }): Rule['check'] {
 export function boolean(value: unknown, name: string): void {
   if (typeof value !== 'boolean') throw invalid(name, `is ${show(value)}; it must be true or false.`)
 }
-function text(range: { lengthMax: number }): Rule['check'] {
+function text(range: { lengthMax: number }): Check {
   return (value, name) => {
     if (typeof value === 'string' && value.length > 0 && value.length <= range.lengthMax) return
     throw invalid(name, `is ${show(value)}; it must be a text of 1 to ${range.lengthMax} characters.`)
   }
 }
-function array(range: { min: number; max: number }): Rule['check'] {
+function array(range: { min: number; max: number }): Check {
   return (value, name) => {
     if (Array.isArray(value) && value.length >= range.min && value.length <= range.max) return
     throw invalid(name, `must be an array of ${range.min} to ${range.max} items.`)

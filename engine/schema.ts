@@ -1,3 +1,4 @@
+import { strict as assert } from 'node:assert'
 import { fail } from '../src/core/errors.ts'
 import { isObject, show } from './parameters.ts'
 import {
@@ -20,10 +21,47 @@ export function writeGrammar(schema: unknown, param: string): string {
   return writer.finish(writer.visit(schema, param, []))
 }
 
+type Callable = { name: string; parameters: unknown; param: string }
+
 /** A call of one of `tools`: `{"name": …, "arguments": …}`. */
-export function writeToolGrammar(
-  tools: readonly { name: string; parameters: unknown; param: string }[],
-): string {
+export function writeToolGrammar(tools: readonly Callable[]): string {
+  const { calls, rules } = writeCalls(tools)
+  return [`root ::= ${calls.join(' | ')}`, ...rules, ...commonRules].join('\n')
+}
+
+/**
+ * A free text, or calls of `tools`: a call alone, or calls behind `<tool_call>`. Arguments of a function that is not
+ * strict are any object. A text cannot begin with `{`: such a reply is a call, or may be taken for one.
+ */
+export function writeOfferGrammar(tools: readonly (Callable & { strict: boolean })[]): string {
+  const { calls, rules } = writeCalls(
+    tools.map((tool) => (tool.strict ? tool : { ...tool, parameters: { type: 'object' } })),
+  )
+  return [
+    'root ::= space* (call space* | begin)?',
+    `call ::= ${calls.join(' | ')}`,
+    'begin ::= [^<{ \\t\\n\\r] text0 | "<" text1',
+    ...writeTagRules('<tool_call>', 'tagged'),
+    'tagged ::= space* call space* "</tool_call>" space* ("<tool_call>" tagged)?',
+    'space ::= [ \\t\\n\\r]',
+    ...rules,
+    ...commonRules,
+  ].join('\n')
+}
+
+/** Rules `text0`, `text1`, …: any text in which `tag` is followed by `next`; the number says how much of it is there. */
+function writeTagRules(tag: string, next: string): string[] {
+  const letters = Array.from(tag)
+  const [first] = letters as [string]
+  assert(!letters.includes(first, 1), 'a tag whose beginning comes again would need more ways back')
+  return letters.map((letter, i) => {
+    const on = i + 1 === letters.length ? next : `text${i + 1}`
+    if (i === 0) return `text0 ::= ([^${first}] text0 | "${first}" text1)?`
+    return `text${i} ::= ([^${first}${letter}] text0 | "${first}" text1 | "${letter}" ${on})?`
+  })
+}
+
+function writeCalls(tools: readonly Callable[]): { calls: string[]; rules: string[] } {
   const calls: string[] = []
   const rules: string[] = []
   for (const [i, tool] of tools.entries()) {
@@ -32,7 +70,7 @@ export function writeToolGrammar(
     rules.push(...writer.rules)
     calls.push(`"{\\"name\\":" ws ${literal(tool.name)} "," ws "\\"arguments\\":" ws ${found} "}"`)
   }
-  return [`root ::= ${calls.join(' | ')}`, ...rules, ...commonRules].join('\n')
+  return { calls, rules }
 }
 
 const commonRules = [
@@ -273,7 +311,7 @@ class GrammarWriter {
   #visitString(schema: Schema, path: string): string {
     const { min, max } = this.#readLengths(schema, path)
     if (schema['format'] === undefined) {
-      return min === 0 && max === null ? 'string' : `("\\"" char{${min},${max ?? ''}} "\\"")`
+      return min === 0 && max === null ? 'string' : this.#boundedText(min, max)
     }
     const { text, length } = this.#readFormat(schema, path)
     const beside = min > length.min ? 'minLength' : max !== null && max < length.max ? 'maxLength' : null
@@ -282,6 +320,17 @@ class GrammarWriter {
       `${path}.${beside}`,
       `the keyword \`${beside}\` beside format ${show(schema['format'])}`,
     )
+  }
+
+  /**
+   * llama.cpp counts a repetition together with all that stands around it in the same rule, and refuses too many: so
+   * each has a rule to itself, and texts of the same lengths share one.
+   */
+  #boundedText(min: number, max: number | null): string {
+    const name = `${this.#prefix}text${min}-${max ?? 'any'}`
+    const rule = `${name} ::= "\\"" char{${min},${max ?? ''}} "\\""`
+    if (!this.rules.includes(rule)) this.rules.push(rule)
+    return name
   }
 
   #readFormat(schema: Schema, path: string) {
@@ -304,9 +353,14 @@ class GrammarWriter {
     const max = this.#bound(schema, path, 'maxItems')
     if (max !== null && max < min) throw this.#refuse(`${path}.maxItems`, 'is less than minItems')
     if (max === 0) return '"[]"'
-    const more = `("," ws ${item}){${Math.max(0, min - 1)},${max === null ? '' : max - 1}}`
-    const filled = `${item} ${more}`
-    return `("[" ${min === 0 ? `(${filled})?` : filled} "]")`
+    const rule = `${this.#prefix}list${this.rules.length}`
+    this.rules.push(
+      `${rule}-item ::= ${item}`,
+      `${rule}-more ::= "," ws ${rule}-item`,
+      `${rule}-all ::= ${rule}-item ${rule}-more{${Math.max(0, min - 1)},${max === null ? '' : max - 1}}`,
+      `${rule} ::= "[" ${rule}-all${min === 0 ? '?' : ''} "]"`,
+    )
+    return rule
   }
 
   #visitObject(schema: Schema, path: string): string {

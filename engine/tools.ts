@@ -1,7 +1,7 @@
 import { fail } from '../src/core/errors.ts'
 import { makeId } from '../src/core/ids.ts'
 import { parseJson, type Message } from './messages.ts'
-import { invalid, isObject, show } from './parameters.ts'
+import { boolean, invalid, isObject, refuseOthers, show } from './parameters.ts'
 
 /** A function that the model may call. */
 export type Tool = {
@@ -12,6 +12,8 @@ export type Tool = {
   definition: unknown
   /** Its place in the request. */
   param: string
+  /** Whether its arguments must follow the schema also where the model chooses to call. */
+  strict: boolean
 }
 
 /** `forced`: the reply is one call of one of these, kept to by grammar. */
@@ -34,6 +36,8 @@ export function parseTools(value: unknown, choice: unknown): ToolChoice {
   if (!isObject(named)) {
     throw invalid('tool_choice', `is ${show(wanted)}; it must be "none", "auto", "required" or one function.`)
   }
+  if (isObject(wanted)) refuseOthers(wanted, 'tool_choice', ['type', 'function'])
+  refuseOthers(named, 'tool_choice.function', ['name'])
   const forced = tools.filter((tool) => tool.name === named['name'])
   if (forced.length === 0) {
     throw invalid('tool_choice', `names the function ${show(named['name'])}, which \`tools\` lacks.`)
@@ -49,15 +53,29 @@ function parseTool(tool: unknown, param: string): Tool {
       param: `${param}.type`,
     })
   }
+  refuseOthers(tool, param, ['type', 'function'])
   const made = tool['function']
   if (!isObject(made)) throw invalid(`${param}.function`, `is ${show(made)}; it must be an object.`)
   const name = made['name']
   if (typeof name !== 'string' || !/^[\w.-]{1,64}$/.test(name)) {
     throw invalid(`${param}.function.name`, `is ${show(name)}; it must be 1 to 64 letters, digits, _, - or .`)
   }
+  refuseOthers(made, `${param}.function`, ['name', 'description', 'parameters', 'strict'])
+  const description = made['description'] ?? ''
+  if (typeof description !== 'string') {
+    throw invalid(`${param}.function.description`, `is ${show(description)}; it must be a text.`)
+  }
+  const strict = made['strict'] ?? false
+  boolean(strict, `${param}.function.strict`)
   const parameters = made['parameters'] ?? { type: 'object', properties: {}, additionalProperties: false }
   if (!isObject(parameters)) throw invalid(`${param}.function.parameters`, 'must be a JSON schema.')
-  return { name, parameters, definition: tool, param: `${param}.function.parameters` }
+  return {
+    name,
+    parameters,
+    definition: tool,
+    param: `${param}.function.parameters`,
+    strict: strict === true,
+  }
 }
 
 /** For models whose template has no words for tools. */

@@ -105,7 +105,12 @@ const mark = (rule: Rule, route: Rule['routes'][number]) =>
   rule.routes.includes(route) ? marks[rule.effect] : ''
 const routesOf = (rule: Rule) => [mark(rule, 'completions'), mark(rule, 'chat')]
 /** The check is asked with a value that JSON cannot hold, so that nothing but what is unchecked passes. */
-const allowedFor = (name: string, rule: Rule) => allowedBy(catchError(() => rule.check(undefined, name)))
+function allowedFor(name: string, rule: Rule): string {
+  const texts = rule.routes.map((route) => allowedBy(catchError(() => rule.check(undefined, name, route))))
+  return new Set(texts).size === 1
+    ? (texts[0] as string)
+    : texts.map((text, i) => `${rule.routes[i]}: ${text}`).join('; ')
+}
 
 function formatParameters(effect: 'supported' | 'inert'): string {
   const rows = rules
@@ -271,7 +276,7 @@ A name that is in none of these tables is refused with 400 \`unsupported_paramet
 
 ${formatParameters('supported')}
 
-Chat takes \`max_tokens\` from 1 on; 0 in completions reads the prompt only, for \`echo\` with \`logprobs\`. A reply also ends, with \`length\`, where the context is full, whatever \`max_tokens\` says. Log probabilities are the model's own, before bias, penalties and temperature.
+\`max_tokens\` 0 in completions reads the prompt only, for \`echo\` with \`logprobs\`. A reply also ends, with \`length\`, where the context is full, whatever \`max_tokens\` says. Log probabilities are the model's own, before bias, penalties and temperature.
 
 ### Accepted without effect
 
@@ -293,16 +298,16 @@ ${formatRefused()}
 
 | \`tool_choice\` | What happens |
 | --- | --- |
-| \`"auto"\` (default) | The model may call. A call is \`<tool_call>{"name":…,"arguments":…}</tool_call>\`, or a reply that is such an object and nothing else; \`name\` must be one of \`tools\`. Arguments are not checked. |
+| \`"auto"\` (default) | The model may call. A call is \`<tool_call>{"name":…,"arguments":…}</tool_call>\`, or a reply that is such an object and nothing else; \`name\` must be one of \`tools\`. Arguments of a function with \`strict: true\` are kept to its schema by grammar; those of others are not checked. |
 | \`"required"\` | Exactly one call of any of \`tools\`, kept to its schema by grammar. |
 | one function | Exactly one call of this one, kept to its schema by grammar. |
 | \`"none"\` | \`tools\` are not shown to the model. |
 
-Calls that a model writes in another form than this are text. In a stream, a call comes as one piece once it is complete, and what may yet be a call is held back. A call that the token limit cut ends with \`length\`, its arguments unfinished. \`strict\` changes nothing: a forced call is always strict, one under \`auto\` never.
+Calls that a model writes in another form than this are text. In a stream, a call comes as one piece once it is complete, and what may yet be a call is held back. A call that the token limit cut ends with \`length\`, its arguments unfinished. A forced call is always strict. Where a function is strict under \`auto\`, a text cannot begin with \`{\` and every call is one of \`tools\` with an object for its arguments. Fields of \`tools\` and \`tool_choice\` that are not OpenAI's are refused by name.
 
 ## JSON
 
-\`response_format\` of type \`json_object\` or \`json_schema\` makes a grammar: the model cannot leave it, and keys come in a fixed order, the required ones first. Only the token limit can cut the text (\`finish_reason: "length"\`). With \`tools\` it needs \`tool_choice\` \`"none"\`; with \`"required"\` or a function, the call's schema rules and the format is not used. \`ignore_eos\` cannot go with a grammar.
+\`response_format\` of type \`json_object\` or \`json_schema\` makes a grammar: the model cannot leave it, and keys come in a fixed order, the required ones first. Only the token limit can cut the text (\`finish_reason: "length"\`). With \`tools\` it needs \`tool_choice\` \`"none"\`; else it is refused. \`ignore_eos\` cannot go with a grammar.
 
 ${formatSchemas()}
 
@@ -314,7 +319,7 @@ No keyword is dropped in silence: it is kept to, or refused by its name.
 - \`minLength\` and \`maxLength\` beside \`format\` are accepted where every text of the format has such a length.
 - \`additionalProperties\`: further keys come last, without escapes, and none repeats a declared one.
 
-\`$ref\` stays within the schema (\`#/$defs/…\`) and may be recursive. \`$id\` is read over at the top only. An object with \`properties\` and without \`additionalProperties\` gets no others. Lengths and numbers of items go up to ${readConstant('schema.ts', 'repetitionsMax')}; a schema has at most ${readConstant('schema.ts', 'nodesMax')} parts. The same rules hold for the \`parameters\` of a forced function.
+\`$ref\` stays within the schema (\`#/$defs/…\`) and may be recursive. \`$id\` is read over at the top only. An object with \`properties\` and without \`additionalProperties\` gets no others. Lengths and numbers of items go up to ${readConstant('schema.ts', 'repetitionsMax')}; a schema has at most ${readConstant('schema.ts', 'nodesMax')} parts. The same rules hold for the \`parameters\` of a function that is forced or strict.
 
 ## Batching and the prefix cache
 

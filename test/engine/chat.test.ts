@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { after, before, test } from 'node:test'
 import OpenAI, { APIError } from 'openai'
-import { startEngine, type StartedEngine } from '../helpers/engine.ts'
+import { startEngine, tinyPath, type StartedEngine } from '../helpers/engine.ts'
 
 let engine: StartedEngine
 let client: OpenAI
@@ -35,6 +35,15 @@ async function refused(params: Record<string, unknown>): Promise<APIError> {
   const error: unknown = await chat(params as Partial<Params>).catch((thrown: unknown) => thrown)
   assert.ok(error instanceof APIError, `expected a refusal, got ${JSON.stringify(error)}`)
   return error
+}
+
+/** The id of the token that is exactly `text`. */
+async function tokenOf(text: string): Promise<number> {
+  const { readGgufFileInfo } = await import('node-llama-cpp')
+  const info = await readGgufFileInfo(tinyPath, { sourceType: 'filesystem' })
+  const token = [...info.metadata.tokenizer.ggml.tokens].indexOf(text)
+  assert.ok(token >= 0)
+  return token
 }
 
 const weather = {
@@ -149,6 +158,44 @@ test('a forced call follows the schema of the function, whole and streamed', asy
   assert.equal(chunks.at(-1)?.choices[0]?.finish_reason, 'tool_calls')
 })
 
+test('a strict function under auto leaves texts free, and keeps a call to its schema', async () => {
+  const strict = { ...weather, function: { ...weather.function, strict: true } }
+  const offered = await chat({ tools: [strict] })
+  assert.match(offered.choices[0]?.message.content ?? '', /^\w.*[.!?]$/s)
+  assert.equal(offered.choices[0]?.finish_reason, 'stop')
+  // The first token of a call is forced, and nothing but the grammar speaks for the rest.
+  const brace = await tokenOf('{')
+  const called = await chat({ tools: [strict], max_tokens: 200, logit_bias: { [brace]: 90 } })
+  const call = called.choices[0]?.message.tool_calls?.[0]
+  assert.ok(call?.type === 'function', JSON.stringify(called.choices[0]))
+  assert.match((JSON.parse(call.function.arguments) as { city: string }).city, /^(Rome|Oslo)$/)
+})
+
+test('further keys of an object never repeat a declared one', async () => {
+  for (const seed of [1, 2]) {
+    const reply = await chat({
+      temperature: 2,
+      seed,
+      max_tokens: 300,
+      response_format: {
+        type: 'json_schema',
+        json_schema: {
+          name: 'a',
+          schema: {
+            type: 'object',
+            properties: { a: { const: 1 } },
+            required: ['a'],
+            additionalProperties: { const: 2 },
+          },
+        },
+      },
+    })
+    const text = reply.choices[0]?.message.content ?? ''
+    if (reply.choices[0]?.finish_reason === 'stop') assert.equal((JSON.parse(text) as { a: number }).a, 1)
+    assert.equal(text.split('"a":').length, 2, text)
+  }
+})
+
 test('a call that the limit cuts ends with length', async () => {
   const reply = await chat({ tools: [weather], tool_choice: 'required', max_tokens: 12 })
   assert.equal(reply.choices[0]?.finish_reason, 'length')
@@ -238,6 +285,31 @@ test('what is wrong is refused by its place', async () => {
     [{ messages: [{ role: 'tool', content: 'x' }] }, 'messages[0].tool_call_id'],
     [{ messages: [{ role: 'user', content: 'x', mood: 'sad' }] }, 'messages[0].mood'],
     [{ max_tokens: 0 }, 'max_tokens'],
+    [{ max_completion_tokens: 0 }, 'max_completion_tokens'],
+    [
+      { messages: [{ role: 'user', content: [{ type: 'text', text: 'x', mood: 1 }] }] },
+      'messages[0].content[0].mood',
+    ],
+    [
+      { tools: [weather], tool_choice: 'required', response_format: { type: 'json_object' } },
+      'response_format',
+    ],
+    [{ response_format: { type: 'json_object', schema: {} } }, 'response_format.schema'],
+    [
+      { response_format: { type: 'json_schema', json_schema: { scheme: {} } } },
+      'response_format.json_schema.scheme',
+    ],
+    [
+      {
+        tools: [
+          {
+            ...weather,
+            function: { ...weather.function, strict: true, parameters: { type: 'string', pattern: 'x' } },
+          },
+        ],
+      },
+      'tools[0].function.parameters.pattern',
+    ],
     [{ tools: [{ type: 'custom' }] }, 'tools[0].type'],
     [{ tools: [{ type: 'function', function: { name: 'a b' } }] }, 'tools[0].function.name'],
     [{ tool_choice: 'required' }, 'tool_choice'],

@@ -47,6 +47,7 @@ const wrong: [string, unknown, RegExp][] = [
   ['n', 0, /from 1 to 128/],
   ['max_tokens', -1, /whole number from 0/],
   ['max_tokens', 1e300, /whole number/],
+  ['max_completion_tokens', -1, /`max_completion_tokens` is -1; it must be a whole number from 0/],
   ['seed', 0.5, /whole number/],
   ['stop', [''], /1 to 1000 characters/],
   ['stop', Array.from({ length: 17 }, () => 'a'), /up to 16/],
@@ -70,6 +71,14 @@ for (const [name, value, message] of wrong) {
     )
   })
 }
+
+test('chat generates one token at least, and names the field that says otherwise', () => {
+  for (const name of ['max_tokens', 'max_completion_tokens']) {
+    assert.throws(() => checkParameters('chat', { [name]: 0 }), refusal('invalid_request', name))
+    checkParameters('completions', { [name]: 0 })
+    checkParameters('chat', { [name]: 1 })
+  }
+})
 
 test('values that ask for nothing pass', () => {
   checkParameters('completions', { best_of: 3, n: 3, suffix: '', user: 'me', seed: -5, stop: ['a', 'b'] })

@@ -144,6 +144,13 @@ for (const [schema, right, wrong] of texts) {
   })
 }
 
+test('each repetition has a rule to itself, and equal ones share it', () => {
+  const text = { type: 'string', maxLength: 900 }
+  const grammar = writeGrammar({ type: 'object', properties: { a: text, b: text } }, 'p')
+  assert.equal(grammar.split('{0,900}').length, 2)
+  assert.match(grammar, /^\S+ ::= "\\"" char\{0,900\} "\\""$/m)
+})
+
 test('annotations change nothing', () => {
   const remarks = {
     title: 't', description: 'd', default: 'x', examples: ['x'], deprecated: true, readOnly: true, writeOnly: true,

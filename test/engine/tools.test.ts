@@ -3,6 +3,9 @@ import { test } from 'node:test'
 import { defuse, splitByNames } from '../../engine/template.ts'
 import { parseTools, ToolCallReader } from '../../engine/tools.ts'
 import { depthOf } from '../../engine/body.ts'
+import { writeOfferGrammar } from '../../engine/schema.ts'
+import { ApiError } from '../../src/core/errors.ts'
+import { accepts } from './gbnf.ts'
 
 const tools = [{ type: 'function', function: { name: 'weather', parameters: { type: 'object' } } }]
 
@@ -15,6 +18,61 @@ function read(choice: unknown, pieces: string[]) {
     calls: rest.calls.map(({ function: made }) => [made.name, made.arguments]),
   }
 }
+
+const city = {
+  type: 'object',
+  properties: { city: { enum: ['Rome', 'Oslo'] } },
+  required: ['city'],
+  additionalProperties: false,
+}
+
+test('a strict function that may be called is kept to its schema, and text stays free', () => {
+  const offered = [
+    { type: 'function', function: { name: 'weather', parameters: city, strict: true } },
+    { type: 'function', function: { name: 'log', parameters: { type: 'string', pattern: 'x' } } },
+  ]
+  const grammar = writeOfferGrammar(parseTools(offered, 'auto').tools)
+  const rome = '{"name":"weather","arguments":{"city":"Rome"}}'
+  const right = [
+    ...['', 'It is <b>warm</b> {here}.', '\nSure. <tool', '<<tool_call', `${rome}\n`],
+    `Let me see. <<tool_call>\n${rome}\n</tool_call>`,
+    `<tool_call>${rome}</tool_call><tool_call>{"name": "log", "arguments": {"a":1}}</tool_call>`,
+  ]
+  const wrong = [
+    ...['{"name":"weather","arguments":{"city":"Bonn"}}', '{"name":"weather","arguments":{}}', ' {"a":1}'],
+    ...['{"name":"other","arguments":{}}', '{"name":"log","arguments":7}', `<tool_call>${rome.slice(0, -9)}`],
+    'Text. <tool_call>{"name":"weather","arguments":{"city":7}}</tool_call>',
+    '<tool_call>and text',
+  ]
+  for (const text of right) assert.ok(accepts(grammar, text), text)
+  for (const text of wrong) assert.ok(!accepts(grammar, text), text)
+})
+
+test('fields of tools that nobody knows are refused by name', () => {
+  const made = { name: 'weather', parameters: city }
+  const cases: [unknown, unknown, string][] = [
+    [{ type: 'function', function: made, colour: 1 }, 'auto', 'tools[0].colour'],
+    [{ type: 'function', function: { ...made, returns: {} } }, 'none', 'tools[0].function.returns'],
+    [{ type: 'function', function: { ...made, strict: 'yes' } }, 'auto', 'tools[0].function.strict'],
+    [{ type: 'function', function: { ...made, description: 7 } }, 'auto', 'tools[0].function.description'],
+    [
+      { type: 'function', function: made },
+      { type: 'function', function: { name: 'weather', x: 1 } },
+      'tool_choice.function.x',
+    ],
+    [
+      { type: 'function', function: made },
+      { type: 'function', function: { name: 'weather' }, x: 1 },
+      'tool_choice.x',
+    ],
+  ]
+  for (const [tool, choice, param] of cases) {
+    assert.throws(
+      () => parseTools([tool], choice),
+      (error) => error instanceof ApiError && error.status === 400 && error.param === param,
+    )
+  }
+})
 
 test('text without a call passes at once', () => {
   const reader = new ToolCallReader(parseTools(tools, 'auto'))
