@@ -6,15 +6,23 @@ import type { LoadedModel } from './model.ts'
 import { invalid, show } from './parameters.ts'
 import { parsePrompts } from './prompt.ts'
 
-/** Turns a text into one vector: the mean over its tokens, of length 1. */
+export const inputsWaitingMax = 1024
+
+/** Turns a text into one vector of length 1: pooled as the model names it, or else the mean over its tokens. */
 export type Embedder = {
   embed(tokens: readonly number[]): Promise<number[]>
+  /**
+   * Takes room for inputs under way; the returned function gives it back.
+   * @throws engine_overloaded when there is none.
+   */
+  reserve(inputs: number): () => void
   dispose(): Promise<void>
 }
 
 /** The context for embeddings takes memory of its own, so it is made when the first request asks for one. */
 export function createEmbedder(loaded: LoadedModel): Embedder {
   let opening: Promise<LlamaEmbeddingContext> | null = null
+  let inputsWaiting = 0
   const openContext = () => {
     opening ??= loaded.model
       .createEmbeddingContext({ contextSize: loaded.contextTokens, threads: loaded.threads })
@@ -34,8 +42,14 @@ export function createEmbedder(loaded: LoadedModel): Embedder {
       const { vector } = await context.getEmbeddingFor([...tokens] as Token[])
       return normalize(vector)
     },
+    reserve(inputs) {
+      if (inputsWaiting + inputs > inputsWaitingMax) throw fail('engine_overloaded', { retryAfterMs: 1000 })
+      inputsWaiting += inputs
+      return () => (inputsWaiting -= inputs)
+    },
     async dispose() {
-      await (await opening)?.dispose()
+      // One that could not be opened leaves nothing to close.
+      await (await opening?.catch(() => null))?.dispose()
     },
   }
 }
@@ -47,8 +61,6 @@ export function normalize(vector: readonly number[]): number[] {
 }
 
 const allowed = new Set(['model', 'input', 'encoding_format', 'user', 'dimensions'])
-const inputsWaitingMax = 1024
-let inputsWaiting = 0
 
 /** POST /v1/embeddings. */
 export async function embed(body: Body, engine: Engine, signal: AbortSignal) {
@@ -68,22 +80,22 @@ export async function embed(body: Body, engine: Engine, signal: AbortSignal) {
     throw invalid('encoding_format', `is ${show(format)}; it must be "float" or "base64".`)
   }
   const inputs = parsePrompts(body, 'input', engine.loaded)
-  if (inputsWaiting + inputs.length > inputsWaitingMax)
-    throw fail('engine_overloaded', { retryAfterMs: 1000 })
-  inputsWaiting += inputs.length
+  const giveBack = engine.embedder.reserve(inputs.length)
   try {
     const data: unknown[] = []
     for (const [index, { tokens }] of inputs.entries()) {
-      signal.throwIfAborted()
       // Between two decoding steps: two contexts at once would fight over the same threads.
-      const vector = await engine.scheduler.between(() => engine.embedder.embed(tokens))
+      const vector = await engine.scheduler.between(() => {
+        signal.throwIfAborted()
+        return engine.embedder.embed(tokens)
+      })
       data.push({ object: 'embedding', index, embedding: format === 'float' ? vector : toBase64(vector) })
     }
     const tokens = inputs.reduce((sum, input) => sum + input.tokens.length, 0)
     const usage = { prompt_tokens: tokens, total_tokens: tokens }
     return { object: 'list', data, model: engine.loaded.name, usage }
   } finally {
-    inputsWaiting -= inputs.length
+    giveBack()
   }
 }
 

@@ -50,8 +50,24 @@ export type LoadedModel = {
 export async function loadModel(options: EngineOptions, signal?: AbortSignal): Promise<LoadedModel> {
   const info = await readHeader(options.modelPath)
   const llama = await openLlama(options)
+  try {
+    return await loadInto({ llama, info, options, ...(signal && { signal }) })
+  } catch (error) {
+    // Takes the model and its context along.
+    await llama.dispose()
+    throw error
+  }
+}
+
+async function loadInto(input: {
+  llama: Llama
+  info: GgufFileInfo
+  options: EngineOptions
+  signal?: AbortSignal
+}): Promise<LoadedModel> {
+  const { llama, info, options } = input
   const threads = resolveThreads(options.threads)
-  const model = await openModel({ llama, info, options, ...(signal && { signal }) })
+  const model = await openModel(input)
   const contextTokens =
     options.contextTokens > 0
       ? options.contextTokens

@@ -19,7 +19,7 @@ export type EngineOptions = {
   waitingMax: number
   /** Context of each sequence; 0 takes what the model was trained with, at most 4096. */
   contextTokens: number
-  /** Threads that decode; 0 takes all cores but one. */
+  /** Threads that decode; 0 takes all cores but one, and at least one. */
   threads: number
   gpu: (typeof gpuModes)[number]
   logLevel: (typeof logLevels)[number]
@@ -55,7 +55,7 @@ export const usage = `Usage: engine --model PATH (--socket PATH | --port N [--ho
   --parallel N          sequences decoded together (default ${defaultOptions.parallel})
   --waiting-max N       sequences that may wait for a free one (default ${defaultOptions.waitingMax})
   --context-tokens N    context of each sequence; 0: as trained, at most ${contextTokensDefaultMax} (default 0)
-  --threads N           threads that decode; 0: all cores but one (default 0)
+  --threads N           threads that decode; 0: all cores but one, at least one (default 0)
   --gpu MODE            ${gpuModes.join(', ')} (default ${defaultOptions.gpu})
   --log-level L         ${logLevels.join(', ')} (default ${defaultOptions.logLevel})
   --body-bytes-max N    largest request body (default ${defaultOptions.bodyBytesMax})

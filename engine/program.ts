@@ -10,6 +10,8 @@ export type InstanceMessage = { type: 'ready'; model: InstanceInfo } | { type: '
 
 /** The program of an instance, until it listens or has failed. */
 export async function main(argv: readonly string[]): Promise<void> {
+  // Nobody reads any more what it says: no reason to end.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
   // Without its parent an instance has no purpose, not even while it loads: no orphan stays behind.
   process.once('disconnect', () => process.exit(0))
   if (process.send && !process.connected) process.exit(0)
@@ -30,7 +32,8 @@ export async function main(argv: readonly string[]): Promise<void> {
   try {
     const options = parseOptions(argv)
     if (options === null) {
-      process.stdout.write(usage)
+      // Its channel to a parent would keep the process alive.
+      process.stdout.write(usage, () => process.exit(0))
       return
     }
     running = await runInstance(options)

@@ -53,6 +53,9 @@ const streamHead = {
   'x-accel-buffering': 'no',
 } as const
 
+/** What a caller who reads too slowly may leave in memory; then the connection is given up. */
+export const unsentBytesMax = 16_777_216
+
 /** A stream of server-sent events whose head leaves with the first of them. */
 export class EventStream {
   readonly #response: ServerResponse
@@ -63,8 +66,11 @@ export class EventStream {
 
   /** `json` is a complete JSON text. */
   write(json: string): void {
+    // Other replies of the same request may come after one has failed, or the caller has left.
+    if (this.#response.writableEnded || this.#response.destroyed) return
     if (!this.#response.headersSent) this.#response.writeHead(200, streamHead)
     this.#response.write(`data: ${json}\n\n`)
+    if (this.#response.writableLength > unsentBytesMax) this.#response.destroy()
   }
 
   end(): void {

@@ -1,11 +1,11 @@
-import { rm } from 'node:fs/promises'
+import { lstat, rm } from 'node:fs/promises'
 import { connect, type AddressInfo } from 'node:net'
 import type { Server } from 'node:http'
 import { systemClock } from '../src/core/clock.ts'
 import { SetupError } from '../src/core/errors.ts'
 import { createEmbedder } from './embeddings.ts'
 import { createEngine } from './engine.ts'
-import { loadModel } from './model.ts'
+import { loadModel, type LoadedModel } from './model.ts'
 import { logLevels, type EngineOptions } from './options.ts'
 import { createEngineServer } from './server.ts'
 
@@ -38,16 +38,28 @@ export async function runInstance(
   { signal }: { signal?: AbortSignal } = {},
 ): Promise<RunningInstance> {
   const loaded = await loadModel(options, signal)
+  try {
+    return await serve(loaded, options)
+  } catch (error) {
+    // What llama.cpp holds would keep the process alive after a start that failed.
+    await loaded.dispose()
+    throw error
+  }
+}
+
+async function serve(loaded: LoadedModel, options: EngineOptions): Promise<RunningInstance> {
   const embedder = createEmbedder(loaded)
   const engine = createEngine({ loaded, embedder, options, clock: systemClock })
-  const { server, drain, whenIdle } = createEngineServer(engine, options, makeLog(options))
+  const log = makeLog(options)
+  const { server, drain, whenIdle } = createEngineServer(engine, options, log)
   try {
     await listen(server, options)
   } catch (error) {
     engine.scheduler.dispose()
-    await loaded.dispose()
     throw error
   }
+  // Such as too many open files: the connection is lost, the others go on.
+  server.on('error', (error) => log({ level: 'error', error: String(error) }))
   let stopping: Promise<void> | null = null
   const stopOnce = async () => {
     drain()
@@ -95,8 +107,12 @@ async function listen(server: Server, options: EngineOptions): Promise<void> {
   if ('socketPath' in options.listen) await removeStaleSocket(options.listen.socketPath)
   const address = 'socketPath' in options.listen ? { path: options.listen.socketPath } : options.listen
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => reject(explainListen(error, options)))
-    server.listen(address, resolve)
+    const onError = (error: NodeJS.ErrnoException) => reject(explainListen(error, options))
+    server.once('error', onError)
+    server.listen(address, () => {
+      server.off('error', onError)
+      resolve()
+    })
   })
 }
 
@@ -116,15 +132,25 @@ function explainListen(error: NodeJS.ErrnoException, options: EngineOptions): Se
 
 /** A socket file outlives a process that was killed. One that still answers belongs to somebody. */
 async function removeStaleSocket(path: string): Promise<void> {
-  const answers = await new Promise<boolean>((resolve) => {
+  const found = await lstat(path).catch(() => null)
+  if (found === null) return
+  if (!found.isSocket()) {
+    throw new SetupError(
+      `Cannot listen on the socket ${path}: another kind of file is there. Choose another path.`,
+    )
+  }
+  const isStale = await new Promise<boolean>((resolve) => {
     const socket = connect(path)
     socket.once('connect', () => {
       socket.destroy()
-      resolve(true)
+      resolve(false)
     })
-    socket.once('error', () => resolve(false))
+    // Any other refusal, such as of a full backlog, comes from somebody.
+    socket.once('error', (error: NodeJS.ErrnoException) =>
+      resolve(error.code === 'ECONNREFUSED' || error.code === 'ENOENT'),
+    )
   })
-  if (answers) {
+  if (!isStale) {
     throw new SetupError(`Cannot listen on the socket ${path}: it is in use. Choose another one.`)
   }
   await rm(path, { force: true })

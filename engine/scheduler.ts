@@ -34,8 +34,6 @@ export type SchedulerObserver = {
   onPrompt(tokens: { read: number; cached: number }): void
 }
 
-type Waiting = { job: Job; aborted: boolean }
-
 /**
  * Continuous batching: all sequences advance by one batch at a time, new ones join and finished ones leave between
  * two batches. The only owner of the caches: they are touched between two decodings and never during one.
@@ -43,7 +41,9 @@ type Waiting = { job: Job; aborted: boolean }
 export class Scheduler {
   readonly #parts: SchedulerParts
   readonly #slots: Sequence[]
-  readonly #waiting: Waiting[] = []
+  readonly #waiting: Job[] = []
+  /** The job that is on its way from the line into a sequence. */
+  #admitting: Job | null = null
   readonly #aborted = new Set<Job>()
   readonly #exclusive: (() => Promise<void>)[] = []
   readonly #probe: LogprobProbe
@@ -93,7 +93,7 @@ export class Scheduler {
         retryAfterMs: 1000,
       })
     }
-    for (const job of jobs) this.#waiting.push({ job, aborted: false })
+    this.#waiting.push(...jobs)
     signal.addEventListener('abort', () => this.#abort(jobs), { once: true })
     this.#wake()
   }
@@ -101,7 +101,7 @@ export class Scheduler {
   /** Runs `work` between two batches: nothing is decoded meanwhile. */
   between<T>(work: () => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      this.#exclusive.push(() => work().then(resolve, reject))
+      this.#exclusive.push(() => Promise.resolve().then(work).then(resolve, reject))
       this.#wake()
     })
   }
@@ -113,9 +113,11 @@ export class Scheduler {
 
   #abort(jobs: readonly Job[]): void {
     for (const job of jobs) {
-      const at = this.#waiting.findIndex((waiting) => waiting.job === job)
+      const at = this.#waiting.indexOf(job)
       if (at !== -1) this.#waiting.splice(at, 1)
-      else if (this.#slots.some((slot) => slot.running?.job === job)) this.#aborted.add(job)
+      else if (job === this.#admitting || this.#slots.some((slot) => slot.running?.job === job)) {
+        this.#aborted.add(job)
+      }
     }
   }
 
@@ -151,8 +153,8 @@ export class Scheduler {
   }
 
   async #admit(): Promise<void> {
-    for (let i = 0; i < this.#waiting.length;) {
-      const { job } = this.#waiting[i] as Waiting
+    for (let i = 0; i < this.#waiting.length && this.counts.idle > 0;) {
+      const job = this.#waiting[i] as Job
       if (job.after !== null && this.#isReading(job.after)) {
         i += 1
         continue
@@ -168,19 +170,22 @@ export class Scheduler {
       if (choice === null) return
       this.#waiting.splice(i, 1)
       const slot = this.#slots[choice.slot] as Sequence
+      this.#admitting = job
       try {
         if (choice.copyFrom !== null) await slot.copyFrom(this.#slots[choice.copyFrom] as Sequence)
-        this.#start(slot, job, choice.keep)
+        // Its caller may have left while the copy was made.
+        if (!this.#aborted.delete(job)) this.#start(slot, job, choice.keep)
       } catch (error) {
-        slot.forget()
-        job.sink.onError(error)
+        this.#fail(slot, job, error)
+      } finally {
+        this.#admitting = null
       }
     }
   }
 
   /** Whether a job's prompt is not in the cache yet. */
   #isReading(job: Job): boolean {
-    if (this.#waiting.some((waiting) => waiting.job === job)) return true
+    if (this.#waiting.includes(job)) return true
     return this.#slots.some((slot) => slot.running?.job === job && slot.running.generated === 0)
   }
 
@@ -309,8 +314,9 @@ export class Scheduler {
   async #decodeApart(plan: readonly Pending[], cause: unknown): Promise<void> {
     for (const part of plan) {
       const slot = this.#slots[part.slot] as Sequence
+      const { job } = slot.running as Running
       if (plan.length === 1) {
-        this.#fail(slot, cause)
+        this.#fail(slot, job, cause)
         continue
       }
       try {
@@ -321,17 +327,16 @@ export class Scheduler {
         slot.commit(part.tokens)
         await this.#sampleSlot(part, handles)
       } catch (error) {
-        this.#fail(slot, error)
+        this.#fail(slot, job, error)
       }
     }
     this.#flush()
   }
 
-  #fail(slot: Sequence, error: unknown): void {
-    const job = slot.running?.job
+  #fail(slot: Sequence, job: Job, error: unknown): void {
     this.#release(slot)
     slot.forget()
-    job?.sink.onError(error)
+    job.sink.onError(error)
   }
 
   async #sampleSlot(part: Pending, handles: ArrayLike<number>): Promise<void> {
@@ -349,7 +354,7 @@ export class Scheduler {
         job.topLogprobs === null ? null : await this.#probe.read(handle, token, job.topLogprobs)
       this.#accept(slot, running, token, logprobs)
     } catch (error) {
-      this.#fail(slot, error)
+      this.#fail(slot, job, error)
     }
   }
 
@@ -376,7 +381,16 @@ export class Scheduler {
     if (this.#flushes.length === 0) return
     const jobs = this.#flushes
     this.#flushes = []
-    for (const job of jobs) job.sink.onFlush()
+    for (const job of jobs) {
+      if (this.#aborted.has(job)) continue
+      // A batch may be under way: a fault in writing must not end the loop, nor be taken for one of decoding.
+      try {
+        job.sink.onFlush()
+      } catch (error) {
+        this.#aborted.add(job)
+        job.sink.onError(error)
+      }
+    }
   }
 
   async #readPromptLogprobs(slot: Sequence, running: Running, part: Pending, handles: ArrayLike<number>) {

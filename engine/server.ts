@@ -1,10 +1,11 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { fail } from '../src/core/errors.ts'
+import { makeId } from '../src/core/ids.ts'
 import { readBody } from './body.ts'
 import type { Body } from './call.ts'
 import { chat } from './chat.ts'
 import { complete } from './completion.ts'
-import { embed } from './embeddings.ts'
+import { embed, inputsWaitingMax } from './embeddings.ts'
 import type { Engine } from './engine.ts'
 import { sendBody, sendError, sendJson } from './reply.ts'
 
@@ -19,18 +20,25 @@ export type EngineServer = {
 }
 
 type Limits = { bodyBytesMax: number; jsonDepthMax: number }
+/** Ids of other systems that may go into a header and a log line as they are. */
+const requestIdPattern = /^[\w.:-]{1,128}$/
 type Handler = (body: Body, response: ServerResponse, signal: AbortSignal) => Promise<unknown>
 
 /** Headers and bodies that take longer are cut off. */
 const headersTimeoutMs = 10_000
 const requestTimeoutMs = 60_000
 const keepAliveTimeoutMs = 65_000
+/** How often slow senders are looked for; Node's own 30 s would let them stay that much longer. */
+const slowCheckMs = 500
+/** A reply that is complete and of which the caller takes nothing for so long is dropped. */
+const sendTimeoutMs = 60_000
 
 export function createEngineServer(
   engine: Engine,
   limits: Limits,
   log: (line: object) => void,
 ): EngineServer {
+  const openMax = engine.scheduler.jobsMax + inputsWaitingMax
   let draining = false
   let open = 0
   let idle: (() => void)[] = []
@@ -60,6 +68,8 @@ export function createEngineServer(
     open += 1
     try {
       if (draining) throw fail('shutting_down', { retryAfterMs: 1000 })
+      // Each body takes memory: more requests than could ever be taken in are refused before theirs is read.
+      if (open > openMax) throw fail('engine_overloaded', { retryAfterMs: 1000 })
       const body = await readBody(request, limits)
       await raceAbort(handler(body, response, gone.signal), gone.signal)
       await whenSent(response)
@@ -73,7 +83,11 @@ export function createEngineServer(
 
   const handle = async (request: IncomingMessage, response: ServerResponse) => {
     const path = (request.url ?? '/').split('?', 1)[0] as string
-    let route = path
+    const given = request.headers['x-request-id']
+    const requestId = typeof given === 'string' && requestIdPattern.test(given) ? given : makeId('req')
+    response.setHeader('x-request-id', requestId)
+    // One label for all names: a caller must not be able to make as many as there are paths.
+    let route = path.startsWith(modelPrefix) ? `${modelPrefix}{id}` : path
     try {
       const post = Object.hasOwn(posts, path) ? posts[path] : undefined
       const get = Object.hasOwn(gets, path) ? gets[path] : modelRoute(path, engine)
@@ -95,7 +109,7 @@ export function createEngineServer(
       // What is left of a refused body is not worth reading.
       if (!request.complete) response.once('finish', () => request.destroy())
       if (error.code === 'internal')
-        log({ level: 'error', route, error: String(error.cause), stack: stackOf(error) })
+        log({ level: 'error', requestId, route, error: String(error.cause), stack: stackOf(error) })
     }
   }
 
@@ -104,6 +118,7 @@ export function createEngineServer(
       headersTimeout: headersTimeoutMs,
       requestTimeout: requestTimeoutMs,
       keepAliveTimeout: keepAliveTimeoutMs,
+      connectionsCheckingInterval: slowCheckMs,
       noDelay: true,
     },
     (request, response) => void handle(request, response),
@@ -119,8 +134,10 @@ export function createEngineServer(
 }
 
 /** Settles with `work`, or rejects at once when `signal` aborts: the scheduler tells an aborted job nothing. */
-function raceAbort(work: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
+export function raceAbort(work: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
   return new Promise((resolve, reject) => {
+    // A signal tells of its abort once only; it may have been before.
+    if (signal.aborted) reject(signal.reason as Error)
     signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
     work.then(resolve, reject)
   })
@@ -129,6 +146,7 @@ function raceAbort(work: Promise<unknown>, signal: AbortSignal): Promise<unknown
 /** A reply counts as in flight until its last byte has left: a stop must not cut it. */
 function whenSent(response: ServerResponse): Promise<void> {
   if (response.writableFinished || response.destroyed) return Promise.resolve()
+  response.setTimeout(sendTimeoutMs, () => response.destroy())
   return new Promise((resolve) => response.once('finish', resolve).once('close', resolve))
 }
 
@@ -142,12 +160,13 @@ function describeModel(engine: Engine) {
   }
 }
 
+const modelPrefix = '/v1/models/'
+
 /** GET /v1/models/{id} */
 function modelRoute(path: string, engine: Engine): ((response: ServerResponse) => unknown) | undefined {
-  const prefix = '/v1/models/'
-  if (!path.startsWith(prefix)) return undefined
+  if (!path.startsWith(modelPrefix)) return undefined
   return (response) => {
-    const name = decode(path.slice(prefix.length))
+    const name = decode(path.slice(modelPrefix.length))
     if (name === engine.loaded.name) return sendJson(response, 200, describeModel(engine))
     throw fail('model_not_found', { param: 'model' })
   }

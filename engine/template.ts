@@ -16,7 +16,7 @@ export type ChatTemplate = {
 export function createChatTemplate(loaded: LoadedModel): ChatTemplate {
   const source = loaded.chatTemplate
   if (source === null) return createPlainTemplate(loaded)
-  const template = new Template(source)
+  const template = parseTemplate(source)
   const { bosString, eosString } = loaded.model.tokens
   return {
     stops: [],
@@ -39,6 +39,20 @@ export function createChatTemplate(loaded: LoadedModel): ChatTemplate {
       const tokens = marked ? tokenizeDefused(text, marker, loaded) : tokenize(text, true, loaded)
       return finish(tokens, loaded)
     },
+  }
+}
+
+/** A template that cannot be read is a matter of the chat route alone: the other routes do without. */
+function parseTemplate(source: string): Pick<Template, 'render'> {
+  try {
+    return new Template(source)
+  } catch (error) {
+    const { message } = error as Error
+    return {
+      render() {
+        throw new Error(`it cannot be read (${message}); use /v1/completions`)
+      },
+    }
   }
 }
 

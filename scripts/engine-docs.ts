@@ -363,13 +363,16 @@ curl http://127.0.0.1:8081/v1/embeddings -H 'content-type: application/json' -d 
 | Entries of \`logit_bias\` | ${readConstant('parameters.ts', 'logitBiasesMax')} | 400 |
 | \`max_tokens\` of completions, if absent | ${readConstant('completion.ts', 'tokensMaxDefault')} | \`length\` |
 | Headers; the whole request | ${seconds('headersTimeoutMs')} s; ${seconds('requestTimeoutMs')} s | 408 |
+| Requests under way | sequences and places in line, and ${readConstant('embeddings.ts', 'inputsWaitingMax')} more | 503 before the body is read |
+| Bytes of a stream that the caller leaves unread | ${readConstant('reply.ts', 'unsentBytesMax')} | closed |
+| A complete reply that nobody takes | ${seconds('sendTimeoutMs')} s | closed |
 | An idle connection | ${seconds('keepAliveTimeoutMs')} s | closed |
 
-Those of body and nesting are fixed, also under \`serve\`, whose \`server.bodyBytesMax\` and \`server.jsonDepthMax\` are the gateway's. Slow requests are looked for every 30 s, so they end up to that much later.
+Those of body and nesting are fixed, also under \`serve\`, whose \`server.bodyBytesMax\` and \`server.jsonDepthMax\` are the gateway's. Slow requests are looked for every ${readConstant('server.ts', 'slowCheckMs')} ms.
 
 ## Errors
 
-In OpenAI's shape, with the field at fault in \`param\` ([errors.md](errors.md)). In a stream that has begun it comes as a last event, \`data: {"error":…}\`, without \`[DONE]\`.
+In OpenAI's shape, with the field at fault in \`param\` ([errors.md](errors.md)). Every reply has an \`x-request-id\`: the request's own, or one made for it. What went wrong in an \`internal\` error is in the log under this id. In a stream that has begun it comes as a last event, \`data: {"error":…}\`, without \`[DONE]\`.
 
 ${formatErrors()}
 
@@ -383,7 +386,7 @@ ${await formatMetrics()}
 
 ## Threads
 
-\`--threads 0\` takes all cores but one. Under \`serve\`, all local instances share the cores but one, at least one thread each. llama.cpp spins at its barriers: one thread too many on a busy machine costs far more than it brings. Raise \`parallel\` before \`threads\`.
+\`--threads 0\` takes all cores but one, at least one. Under \`serve\`, all local instances share the cores but one, at least one thread each. llama.cpp spins at its barriers: one thread too many on a busy machine costs far more than it brings. Raise \`parallel\` before \`threads\`.
 
 ## GPU
 

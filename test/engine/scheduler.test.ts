@@ -12,7 +12,7 @@ const poison = 666
 /** A model whose next token is the last one plus one; decoding a batch with the poison token fails. */
 function createFakeNative() {
   const caches = new Map<number, number[]>()
-  const log = { batches: [] as number[], copies: 0, decoded: 0 }
+  const log = { batches: [] as number[], copies: 0, decoded: 0, onCopy: () => {} }
   let batch: { sequence: number; tokens: number[] }[] = []
   let handles: number[] = []
   const native: Native = {
@@ -45,6 +45,7 @@ function createFakeNative() {
     clearSequence: (sequence) => void caches.delete(sequence),
     copySequence(target, source) {
       log.copies += 1
+      log.onCopy()
       caches.set(target, [...(caches.get(source) ?? [])])
       return Promise.resolve()
     },
@@ -163,6 +164,36 @@ test('an aborted sequence leaves before the next batch, an aborted waiting one a
   assert.deepEqual(scheduler.counts, { idle: 1, processing: 0, waiting: 0 })
 })
 
+test('one that is aborted while its prompt is copied never runs', async () => {
+  const { scheduler, log } = createScheduler({ slots: 2, waitingMax: 2 })
+  const prompt = Array.from({ length: 100 }, (_, i) => i + 1)
+  const first = makeJob(prompt, { tokensMax: 9 })
+  const leaving = new AbortController()
+  const second = makeJob(prompt, { tokensMax: 800, after: first.job })
+  log.onCopy = () => leaving.abort()
+  scheduler.submit([first.job], never)
+  scheduler.submit([second.job], leaving.signal)
+  await first.done
+  await scheduler.whenIdle()
+  assert.equal(log.copies, 1)
+  assert.deepEqual(second.outcome.tokens, [])
+})
+
+test('a fault in writing ends that reply alone', async () => {
+  const { scheduler } = createScheduler({ slots: 2, waitingMax: 0 })
+  const bad = makeJob([10], { tokensMax: 800 })
+  bad.job.sink.onFlush = () => {
+    throw new Error('cannot write')
+  }
+  const good = makeJob([20])
+  scheduler.submit([bad.job, good.job], never)
+  await Promise.all([bad.done, good.done])
+  await scheduler.whenIdle()
+  assert.match(String(bad.outcome.error), /cannot write/)
+  assert.deepEqual(good.outcome.tokens, [21, 22, 23, 24, 25])
+  assert.ok(bad.outcome.tokens.length < 5)
+})
+
 test('a batch that fails takes only the sequence at fault with it', async () => {
   const { scheduler } = createScheduler({ slots: 3, waitingMax: 0 })
   const good = makeJob([10, 11])
@@ -231,6 +262,12 @@ test('exclusive work runs between two batches', async () => {
   await assert.rejects(
     scheduler.between(() => Promise.reject(new Error('no'))),
     /no/,
+  )
+  await assert.rejects(
+    scheduler.between(() => {
+      throw new Error('at once')
+    }),
+    /at once/,
   )
   await scheduler.whenIdle()
 })
