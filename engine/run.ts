@@ -1,6 +1,7 @@
-import { lstat, rm } from 'node:fs/promises'
+import { access, lstat, rm } from 'node:fs/promises'
 import { connect, type AddressInfo } from 'node:net'
 import type { Server } from 'node:http'
+import { dirname } from 'node:path'
 import { systemClock } from '../src/core/clock.ts'
 import { SetupError } from '../src/core/errors.ts'
 import { createEmbedder } from './embeddings.ts'
@@ -104,7 +105,7 @@ function formatUrl({ address, family, port }: AddressInfo): string {
 }
 
 async function listen(server: Server, options: EngineOptions): Promise<void> {
-  if ('socketPath' in options.listen) await removeStaleSocket(options.listen.socketPath)
+  if ('socketPath' in options.listen) await prepareSocket(options.listen.socketPath)
   const address = 'socketPath' in options.listen ? { path: options.listen.socketPath } : options.listen
   await new Promise<void>((resolve, reject) => {
     const onError = (error: NodeJS.ErrnoException) => reject(explainListen(error, options))
@@ -125,15 +126,22 @@ function explainListen(error: NodeJS.ErrnoException, options: EngineOptions): Se
     EADDRINUSE: 'it is in use. Choose another one, or stop the program that has it.',
     EACCES: 'permission is denied. Choose one that this user may open.',
     EADDRNOTAVAIL: 'this machine has no such address. Choose one of its own.',
-    ENOENT: 'its folder does not exist. Make the folder first.',
   }
   return new SetupError(`Cannot listen on ${where}: ${reasons[error.code ?? ''] ?? error.message}`)
 }
 
 /** A socket file outlives a process that was killed. One that still answers belongs to somebody. */
-async function removeStaleSocket(path: string): Promise<void> {
+async function prepareSocket(path: string): Promise<void> {
   const found = await lstat(path).catch(() => null)
-  if (found === null) return
+  if (found === null) {
+    // Node would call this a lack of permission.
+    await access(dirname(path)).catch(() => {
+      throw new SetupError(
+        `Cannot listen on the socket ${path}: its folder does not exist. Make the folder first.`,
+      )
+    })
+    return
+  }
   if (!found.isSocket()) {
     throw new SetupError(
       `Cannot listen on the socket ${path}: another kind of file is there. Choose another path.`,

@@ -1,12 +1,23 @@
 import { strict as assert } from 'node:assert'
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { link, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { forkEngine, startEngine, tinyPath, toArguments } from '../helpers/engine.ts'
+import { parseOptions, type EngineOptions } from '../../engine/options.ts'
+import { runInstance } from '../../engine/run.ts'
+import { SetupError } from '../../src/core/errors.ts'
+import {
+  type EngineFlags,
+  forkEngine,
+  startEngine,
+  type StartedEngine,
+  tinyPath,
+  toArguments,
+} from '../helpers/engine.ts'
 
 let folder: string
 before(async () => {
@@ -14,31 +25,42 @@ before(async () => {
 })
 after(() => rm(folder, { recursive: true, force: true }))
 
-/** The IPC message and the exit code of an engine that must not start. */
-async function startFailing(args: readonly string[]) {
-  const { child, exited, stderr } = forkEngine(args)
-  const [message] = (await once(child, 'message')) as [{ type: string; message: string }]
-  return { ...message, code: await exited, stderr: stderr() }
+/** Options of an engine on a free port, or on a socket. */
+function makeOptions(options: EngineFlags): EngineOptions {
+  return parseOptions(toArguments(options)) as EngineOptions
 }
 
-async function expectFailure(args: readonly string[], text: RegExp) {
-  const failure = await startFailing(args)
-  assert.equal(failure.type, 'failed')
-  assert.match(failure.message, text)
-  assert.equal(failure.code, 1)
-  assert.equal(failure.stderr.trim(), failure.message, 'one sentence, no stack trace')
+async function expectFailure(options: EngineOptions, text: RegExp) {
+  await assert.rejects(runInstance(options), (error) => {
+    assert.ok(error instanceof SetupError, String(error))
+    assert.match(error.message, text)
+    return true
+  })
 }
 
-test('a missing model file is one sentence', () =>
-  expectFailure(
-    toArguments({ model: '/nowhere/none.gguf' }),
-    /\/nowhere\/none\.gguf does not exist\. Check the path/,
-  ))
+test('a program that fails to start says so in one sentence, and ends', async () => {
+  const missing = toArguments({ model: '/nowhere/none.gguf' })
+  for (const [args, text] of [
+    [missing, /\/nowhere\/none\.gguf does not exist\. Check the path/],
+    [['--model', tinyPath, '--port', 'x'], /--port is 'x'/],
+  ] as const) {
+    const { child, exited, stderr } = forkEngine(args)
+    const [{ type, message }] = (await once(child, 'message')) as [{ type: string; message: string }]
+    assert.equal(type, 'failed')
+    assert.match(message, text)
+    assert.equal(await exited, 1)
+    assert.equal(stderr().trim(), message, 'one sentence, no stack trace')
+  }
+})
+
+test('--help ends, also with a parent that stays', async () => {
+  assert.equal(await forkEngine(['--help']).exited, 0)
+})
 
 test('a file that is no GGUF is one sentence', async () => {
   const path = join(folder, 'text.gguf')
   await writeFile(path, 'this is not a model')
-  await expectFailure(toArguments({ model: path }), /is not a GGUF file/)
+  await expectFailure(makeOptions({ model: path }), /is not a GGUF file/)
 })
 
 test('a GGUF file that was cut off is one sentence', async () => {
@@ -46,7 +68,7 @@ test('a GGUF file that was cut off is one sentence', async () => {
   for (const share of [0.01, 0.5, 0.999]) {
     const path = join(folder, `cut-${share}.gguf`)
     await writeFile(path, bytes.subarray(0, Math.floor(bytes.length * share)))
-    await expectFailure(toArguments({ model: path }), /is broken or incomplete: download or make it again/)
+    await expectFailure(makeOptions({ model: path }), /is broken or incomplete: download or make it again/)
   }
 })
 
@@ -55,12 +77,29 @@ test('a port in use is one sentence', async () => {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
-  await expectFailure(['--model', tinyPath, '--port', String(port)], /127\.0\.0\.1:\d+: it is in use/)
+  const listen = { host: '127.0.0.1', port }
+  await expectFailure({ ...makeOptions({}), listen }, /127\.0\.0\.1:\d+: it is in use/)
   server.close()
 })
 
-test('a wrong flag is one sentence', () =>
-  expectFailure(['--model', tinyPath, '--port', 'x'], /--port is 'x'/))
+test('after a start that failed nothing keeps the process alive', async () => {
+  const options = { ...makeOptions({}), listen: { socketPath: join(folder, 'no', 'folder.sock') } }
+  const runPath = new URL('../../engine/run.ts', import.meta.url).href
+  const script = `const { runInstance } = await import(${JSON.stringify(runPath)})
+    await runInstance(${JSON.stringify(options)}).catch((error) => console.log(error.message))`
+  await writeFile(join(folder, 'start.mjs'), script)
+  const child = spawn(process.execPath, [join(folder, 'start.mjs')], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [out, [code]] = await Promise.all([child.stdout.toArray(), once(child, 'exit')])
+  assert.equal(code, 0)
+  assert.match(Buffer.concat(out as Buffer[]).toString(), /its folder does not exist/)
+})
+
+test('a file that is no socket is left alone', async () => {
+  const socketPath = join(folder, 'notes.txt')
+  await writeFile(socketPath, 'dear diary')
+  await expectFailure(makeOptions({ socketPath }), /another kind of file is there/)
+  assert.equal(await readFile(socketPath, 'utf8'), 'dear diary')
+})
 
 test('an engine ends by itself when its parent is gone, also while it loads', async () => {
   const loading = forkEngine(toArguments({}))
@@ -71,48 +110,40 @@ test('an engine ends by itself when its parent is gone, also while it loads', as
   assert.equal(await ready.exited, 0)
 })
 
+test('a second signal forces', async () => {
+  const forced = join(folder, 'force.sock')
+  const other = await startEngine({ socketPath: forced })
+  const open = stream(forced, { max_tokens: 400, ignore_eos: true })
+  await open.firstChunk
+  open.whole.catch(() => {})
+  other.child.kill('SIGTERM')
+  await until(async () => (await get(forced, '/health')).status === 503)
+  other.child.kill('SIGTERM')
+  assert.equal(await other.exited, 1)
+})
+
+// From here on one engine serves all tests, and the last one ends it.
+let engine: StartedEngine
+let socketPath: string
+
 test('a stale socket file is replaced, one in use is not', async () => {
-  const socketPath = join(folder, 'engine.sock')
-  await writeFile(socketPath, '')
-  const engine = await startEngine({ socketPath })
+  socketPath = join(folder, 'engine.sock')
+  // A second name outlives the server, as the file of a killed process does.
+  const killed = createServer().listen(join(folder, 'first.sock'))
+  await once(killed, 'listening')
+  await link(join(folder, 'first.sock'), socketPath)
+  killed.close()
+  await once(killed, 'close')
+  engine = await startEngine({ socketPath, parallel: 1, waitingMax: 1, contextTokens: 1024 })
   assert.deepEqual([engine.url, engine.socketPath], [null, socketPath])
   const health = await get(socketPath, '/health')
   assert.equal(health.status, 200)
-  assert.deepEqual((health.body as { slots: unknown }).slots, { idle: 4, processing: 0, waiting: 0 })
-  await expectFailure(toArguments({ socketPath }), /it is in use/)
-  assert.equal(await engine.stop(), 0)
-})
-
-test('SIGTERM refuses new requests and finishes those in flight', async () => {
-  const socketPath = join(folder, 'drain.sock')
-  const engine = await startEngine({ socketPath })
-  const open = stream(socketPath, { max_tokens: 400, ignore_eos: true })
-  await open.firstChunk
-  // A connection that is open already still gets its answer.
-  engine.child.kill('SIGTERM')
-  await until(async () => (await get(socketPath, '/health')).status === 503)
-  const refused = await post(socketPath, { max_tokens: 1 })
-  assert.deepEqual([refused.status, refused.code], [503, 'shutting_down'])
-  assert.match(await open.whole, /\[DONE\]/)
-  assert.equal(await engine.exited, 0)
-})
-
-test('a second signal forces', async () => {
-  const socketPath = join(folder, 'force.sock')
-  const engine = await startEngine({ socketPath })
-  const open = stream(socketPath, { max_tokens: 400, ignore_eos: true })
-  await open.firstChunk
-  open.whole.catch(() => {})
-  engine.child.kill('SIGTERM')
-  await until(async () => (await get(socketPath, '/health')).status === 503)
-  engine.child.kill('SIGTERM')
-  assert.equal(await engine.exited, 1)
+  assert.deepEqual((health.body as { slots: unknown }).slots, { idle: 1, processing: 0, waiting: 0 })
+  await expectFailure(makeOptions({ socketPath }), /it is in use/)
 })
 
 test('the waiting line is bounded: full is 503 with Retry-After', async () => {
-  const socketPath = join(folder, 'line.sock')
-  const engine = await startEngine({ socketPath, parallel: 1, waitingMax: 1 })
-  const running = stream(socketPath, { max_tokens: 400, ignore_eos: true })
+  const running = stream(socketPath, { max_tokens: 900, ignore_eos: true })
   await running.firstChunk
   const waiting = stream(socketPath, { max_tokens: 1 })
   await until(async () => (await slotsOf(socketPath)).waiting === 1)
@@ -125,12 +156,11 @@ test('the waiting line is bounded: full is 503 with Retry-After', async () => {
   assert.equal((await slotsOf(socketPath)).processing, 1)
   running.leave()
   await running.whole.catch(() => {})
-  await engine.stop()
+  await until(async () => (await slotsOf(socketPath)).processing === 0)
 })
 
 test('a caller that leaves frees its sequence within 100 ms, streaming, waiting for the whole, or in a long prompt', async () => {
-  const socketPath = join(folder, 'abort.sock')
-  const engine = await startEngine({ socketPath, parallel: 2, contextTokens: 1024 })
+  const before = await countGone()
   const long = 'dog '.repeat(900)
   const requests = [
     { max_tokens: 900, ignore_eos: true, stream: true },
@@ -147,15 +177,32 @@ test('a caller that leaves frees its sequence within 100 ms, streaming, waiting 
     assert.ok(tookMs < 100, `freed after ${tookMs.toFixed(0)} ms`)
     await open.whole.catch(() => {})
   }
-  const metrics = await get(socketPath, '/metrics', false)
-  assert.match(
-    String(metrics.body),
-    /engine_requests_total\{route="\/v1\/completions",status="499",model="tiny"\} 3/,
-  )
-  assert.match(String(metrics.body), /engine_sequences\{state="processing",model="tiny"\} 0/)
-  assert.match(String(metrics.body), /engine_generated_tokens_total\{model="tiny"\} \d/)
-  await engine.stop()
+  assert.equal((await countGone()) - before, 3)
+  const { body: metrics } = await get(socketPath, '/metrics', false)
+  assert.match(String(metrics), /engine_sequences\{state="processing",model="tiny"\} 0/)
+  assert.match(String(metrics), /engine_generated_tokens_total\{model="tiny"\} \d/)
 })
+
+test('SIGTERM refuses new requests and finishes those in flight', async () => {
+  const open = stream(socketPath, { max_tokens: 900, ignore_eos: true })
+  await open.firstChunk
+  // A connection that is open already still gets its answer.
+  engine.child.kill('SIGTERM')
+  await until(async () => (await get(socketPath, '/health')).status === 503)
+  const refused = await post(socketPath, { max_tokens: 1 })
+  assert.deepEqual([refused.status, refused.code], [503, 'shutting_down'])
+  assert.match(await open.whole, /\[DONE\]/)
+  assert.equal(await engine.exited, 0)
+})
+
+/** Requests whose caller has left, by the engine's own count. */
+async function countGone(): Promise<number> {
+  const { body } = await get(socketPath, '/metrics', false)
+  const found = /engine_requests_total\{route="\/v1\/completions",status="499",model="tiny"\} (\d+)/.exec(
+    String(body),
+  )
+  return Number(found?.[1] ?? 0)
+}
 
 /** Asks again, one answer after another, until `condition` holds. The test's own time limit is the bound. */
 async function until(condition: () => Promise<boolean>): Promise<void> {
