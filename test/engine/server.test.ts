@@ -8,7 +8,7 @@ import { createMetrics } from '../../engine/metrics.ts'
 import { EventStream, unsentBytesMax } from '../../engine/reply.ts'
 import { createEngineServer, raceAbort } from '../../engine/server.ts'
 
-/** An engine without a model: reading a prompt of it is a fault, and `hang` never ends. */
+/** An engine without a model, in which reading a prompt is a fault. */
 function createFaultyEngine() {
   const metrics = createMetrics('m')
   const engine = {
