@@ -1,6 +1,6 @@
 """Make the corpus, the tokenizer and the model, from nothing and a fixed seed.
 
-    python3 train.py build        # a few minutes on two cores
+    python3 train.py build        # about half an hour on two cores
     python3 export.py build/checkpoint.pt tiny.gguf
 
 A checkpoint is kept every hundred steps, so that `export.py` can be run while the
@@ -55,8 +55,8 @@ class Phase:
 # every position it will be used at.
 PHASES = (
     Phase(steps=250, window=64, drill_share=0.7),
-    Phase(steps=1000, window=256, drill_share=0.05),
-    Phase(steps=30, window=1024, drill_share=0.0),
+    Phase(steps=4500, window=256, drill_share=0.0),
+    Phase(steps=200, window=1024, drill_share=0.0),
 )
 
 MUON_RATE = 0.015
