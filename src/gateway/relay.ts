@@ -21,6 +21,8 @@ export class Relay implements Sink {
   readonly #stallMs: number
   #head: AnswerHead | null = null
   #isStream = false
+  /** A whole answer, until its end is known to be there: head and body then go out in one write. */
+  #whole: Buffer | null = null
   #stopStallTimer: (() => void) | null = null
 
   constructor(parts: {
@@ -53,6 +55,10 @@ export class Relay implements Sink {
 
   data(chunk: Buffer, resume: () => void): boolean {
     const bytes = this.#takeUsage(chunk)
+    if (bytes.length === this.#head?.contentLength) {
+      this.#whole = bytes
+      return true
+    }
     const response = this.#response
     if (response.headersSent) return bytes.length === 0 || response.write(bytes) || this.#waitForDrain(resume)
     // Head and first bytes go out together: apart, the second waits for the client's acknowledgement of the first.
@@ -64,7 +70,12 @@ export class Relay implements Sink {
   }
 
   end(): void {
-    this.#response.end()
+    if (this.#whole) {
+      this.#writeHead()
+      this.#response.end(this.#whole)
+    } else {
+      this.#response.end()
+    }
     this.#watchRest()
   }
 

@@ -13,6 +13,8 @@ export class RequestBook {
   readonly #log: Logger
   readonly #writeLine: (line: string) => void
   readonly metrics: RequestMetrics
+  #secondMs = 0
+  #secondText = ''
 
   constructor(parts: {
     clock: Clock
@@ -64,7 +66,17 @@ export class RequestBook {
     const isWanted = record.endpoint.startsWith('/v1') || record.endpoint === 'unmatched'
     if (!this.#log.isLevelEnabled(isWanted ? 'info' : 'debug')) return
     const level = isWanted ? levels.info : levels.debug
-    const time = new Date(this.#clock.wallMs()).toISOString()
-    this.#writeLine(formatAccessLine(record, { level, time, durationMs }))
+    this.#writeLine(formatAccessLine(record, { level, time: this.#formatNow(), durationMs }))
+  }
+
+  /** The time in ISO 8601. The part that changes once a second is kept. */
+  #formatNow(): string {
+    const nowMs = Math.floor(this.#clock.wallMs())
+    const ms = nowMs % 1000
+    if (nowMs - ms !== this.#secondMs) {
+      this.#secondMs = nowMs - ms
+      this.#secondText = new Date(this.#secondMs).toISOString().slice(0, 20)
+    }
+    return `${this.#secondText}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`
   }
 }
