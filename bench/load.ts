@@ -15,7 +15,7 @@ const pools = new Map<string, Pool>()
 function findPool(origin: string): Pool {
   const pool =
     pools.get(origin) ??
-    new Pool(origin, { connections: 8192, keepAliveTimeout: 300_000, headersTimeout: 120_000 })
+    new Pool(origin, { connections: 8192, keepAliveTimeout: 3_000, headersTimeout: 120_000 })
   pools.set(origin, pool)
   return pool
 }

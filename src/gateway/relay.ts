@@ -162,6 +162,8 @@ type Usage = {
 
 const usageKey = Buffer.from('"usage"')
 const openBrace = 0x7b
+/** Usages of today have about three hundred characters, details included. */
+const usageCharsMax = 1024
 
 /** Some instances write `"usage":null` into every chunk: only an object is worth parsing for. */
 function hasUsageObject(chunk: Buffer): boolean {
@@ -180,22 +182,20 @@ function parseEvent(event: Buffer): { usage?: Usage | null; choices?: unknown[] 
   }
 }
 
-/** The last `"usage": {…}` of a whole answer. Inside a string the quotes would be escaped, so the key is the key. */
+/**
+ * The last `"usage": {…}` of a whole answer. Inside a string the quotes would be escaped, so the key is the key. Only
+ * the few numbers wanted are taken from it: a usage is small and flat, but for details that are flat again.
+ */
 function readLastUsage(body: Buffer): Usage | null {
   const key = body.lastIndexOf(usageKey)
-  const start = key === -1 ? -1 : body.indexOf(openBrace, key)
-  let depth = 0
-  for (let at = start; at >= 0 && at < body.length; at += 1) {
-    if (body[at] === openBrace) depth += 1
-    else if (body[at] === 0x7d) depth -= 1
-    if (depth > 0) continue
-    try {
-      return JSON.parse(body.toString('utf8', start, at + 1)) as Usage
-    } catch {
-      return null
-    }
+  if (key === -1) return null
+  const text = body.toString('latin1', key, key + usageCharsMax)
+  const read = (pattern: RegExp) => Number(pattern.exec(text)?.[1] ?? NaN)
+  return {
+    prompt_tokens: read(/"prompt_tokens"\s*:\s*(-?\d+)/),
+    completion_tokens: read(/"completion_tokens"\s*:\s*(-?\d+)/),
+    prompt_tokens_details: { cached_tokens: read(/"cached_tokens"\s*:\s*(-?\d+)/) },
   }
-  return null
 }
 
 /** A counter must not fall, nor jump to the moon, because an instance miscounts. */

@@ -47,6 +47,7 @@ export class RequestBook {
       error: null,
       prompt: undefined,
       done: false,
+      onAbandoned: null,
     }
   }
 

@@ -21,4 +21,6 @@ export type RequestRecord = {
   /** The start of the prompt; only when the operator asked for prompts in the log. */
   prompt: string | undefined
   done: boolean
+  /** Told when the client hangs up before its answer is complete. */
+  onAbandoned: (() => void) | null
 }

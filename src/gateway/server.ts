@@ -213,8 +213,14 @@ export class GatewayServer implements Service {
     this.#asked.set(socket, request.raw)
     reply.raw.on('close', () => {
       this.#asked.delete(socket)
+      // With an error noted, it was the server that gave up, and not the client.
+      if (!reply.raw.writableFinished && record.error === null) {
+        record.status = 499
+        record.error = 'client_closed'
+        record.onAbandoned?.()
+      }
       // Whoever answers sets the status; a plain route leaves it to Fastify.
-      if (record.status === 0) record.status = reply.raw.writableFinished ? reply.raw.statusCode : 499
+      if (record.status === 0) record.status = reply.raw.statusCode
       this.#book.close(record)
     })
     return record

@@ -43,13 +43,7 @@ export function addModelCallRoutes(app: FastifyInstance, parts: GatewayParts, bo
       const response = reply.raw
       const client = new AbortController()
       const relay = new Relay({ response, record, book, clock, hidesUsage: call.hidesUsage, stallMs })
-      response.prependListener('close', () => {
-        // With an error noted, it was the relay that gave up, and not the client.
-        if (response.writableFinished || record.error !== null) return
-        record.status = 499
-        record.error = 'client_closed'
-        client.abort()
-      })
+      record.onAbandoned = () => client.abort()
       router.run(call, relay, client.signal).catch((thrown: unknown) => {
         const error = toApiError(thrown)
         if (error.code === 'internal')
