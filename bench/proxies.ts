@@ -57,7 +57,16 @@ export async function startGateway(options: {
   const program = launch({
     name: 'gateway',
     command: process.execPath,
-    args: [mainFile, 'serve', '--port', String(port), '--log-level', 'info', ...options.args],
+    args: [
+      '--max-semi-space-size=8',
+      mainFile,
+      'serve',
+      '--port',
+      String(port),
+      '--log-level',
+      'info',
+      ...options.args,
+    ],
     core: options.core,
   })
   const origin = `http://127.0.0.1:${port}`

@@ -17,6 +17,8 @@ import { MetricsRegistry } from './telemetry/metrics.ts'
 export type RunningApp = {
   url: string
   models: readonly { id: string; instances: readonly { id: string; state: string }[] }[]
+  /** Upstreams that have not said yet which models they serve. */
+  silent: readonly string[]
   /** Takes over another configuration; throws, and changes nothing, when it can't be used. */
   reload(config: Config): Promise<void>
   /** Drains, then stops everything; with `force` at once. Safe to call again. */
@@ -101,6 +103,9 @@ export async function startApp(
         id,
         instances: registry.of(id).map((instance) => ({ id: instance.id, state: instance.state })),
       }))
+    },
+    get silent() {
+      return registry.all.filter(({ spec }) => spec.models.size === 0).map(({ id }) => id)
     },
     pidOf: (instance) => fleet.pidOf(instance),
     async reload(next) {

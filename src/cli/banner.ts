@@ -5,6 +5,8 @@ export type BannerFacts = {
   url: string
   configFile: string | null
   models: readonly { id: string; instances: readonly { id: string; state: string }[] }[]
+  /** Upstreams that have not said yet which models they serve. */
+  silent?: readonly string[]
 }
 
 /** An address that listens everywhere is reached at the loopback address. */
@@ -27,7 +29,7 @@ function formatCurl(url: string, model: string): string {
 }
 
 /** What a person sees when the server is ready: where it listens, what it serves, what to do next. */
-export function formatBanner({ version, url, configFile, models }: BannerFacts): string {
+export function formatBanner({ version, url, configFile, models, silent = [] }: BannerFacts): string {
   const address = toReachableUrl(url)
   const chat = address === 'http://127.0.0.1:8080' ? 'chat' : `chat --url ${address}`
   const first = models.find(({ instances }) => instances.some(({ state }) => state === 'ready')) ?? models[0]
@@ -35,6 +37,7 @@ export function formatBanner({ version, url, configFile, models }: BannerFacts):
     `Open-AutoGLM ${version} listens on ${url}`,
     `configuration: ${configFile ?? 'defaults (no autoglm.yaml here)'}`,
     ...models.map(({ id, instances }) => `model ${id}: ${formatInstances(instances)}`),
+    ...silent.map((id) => `upstream ${id}: has not told its models yet; it is asked again until it does`),
     '',
     ...(first ? ['Try it:', formatCurl(address, first.id), ''] : []),
     `API page: ${address}/docs   Chat: ${commandName} ${chat}   Stop: Ctrl-C`,

@@ -112,7 +112,7 @@ export async function serve(options: { config?: string; flags: Flags }): Promise
       return 0
     }
     started.resolve(app)
-    say(formatBanner({ version, url: app.url, configFile, models: app.models }))
+    say(formatBanner({ version, url: app.url, configFile, models: app.models, silent: app.silent }))
     await app.closed
     await stopped
     if (stopping.signal.aborted) say('stopped')

@@ -3,6 +3,7 @@ import type { Flags } from '../config/flags.ts'
 import { loadConfig } from '../config/load.ts'
 import { printConfig } from '../config/print.ts'
 import type { Config } from '../config/schema.ts'
+import { parseModelSource } from '../fleet/model-source.ts'
 
 /** What a valid configuration would run, in a few lines. */
 export function summarise({ models, upstreams, server, routing }: Config): string[] {
@@ -25,6 +26,8 @@ export function summarise({ models, upstreams, server, routing }: Config): strin
 export function validate(options: { config?: string; print?: boolean; flags: Flags }): number {
   const source = { file: options.config, env: process.env, cwd: process.cwd(), flags: options.flags }
   const config = loadConfig(source)
+  // What a source points to is looked for at the start; how it is written is checked here.
+  for (const model of config.models) parseModelSource(model.source)
   if (options.print) {
     process.stdout.write(printConfig(config))
     return 0

@@ -314,3 +314,16 @@ test(
     }
   },
 )
+
+test('many sequences with log probabilities at once: every list is whole and true', async () => {
+  const ask = () => complete({ n: 4, logprobs: 5, max_tokens: 60, temperature: 1 }, { ignore_eos: true })
+  for (const reply of await Promise.all([ask(), ask(), ask()])) {
+    for (const { logprobs } of reply.choices) {
+      assert.equal(logprobs?.token_logprobs?.length, 60)
+      for (const [at, chosen] of (logprobs?.token_logprobs ?? []).entries()) {
+        const top = Object.values(logprobs?.top_logprobs?.[at] ?? {})
+        assert.ok(chosen <= 0 && chosen <= Math.max(...top) + 1e-6, `${chosen} beside ${top.join(', ')}`)
+      }
+    }
+  }
+})

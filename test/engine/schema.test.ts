@@ -171,3 +171,10 @@ test('a comparison that would take too long is given up, not begun', () => {
 test('literals hold what JSON and the grammar both escape', () => {
   assert.equal(literal('a"b\\c\n'), String.raw`"\"a\\\"b\\\\c\\n\""`)
 })
+
+test('a grammar grows with its schema and not with its depth', () => {
+  const nest = (levels: number): unknown =>
+    levels === 0 ? { type: 'null' } : { type: 'array', items: nest(levels - 1) }
+  const length = (levels: number) => JSON.stringify(writeGrammar(nest(levels), 'response_format')).length
+  assert.ok(length(40) < 2.5 * length(20), `${length(20)} and ${length(40)} characters`)
+})
