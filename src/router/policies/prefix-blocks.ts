@@ -1,3 +1,5 @@
+import { skipSpace } from '../../core/json.ts'
+
 /** Bytes a block: about 64 tokens of English. A match is a whole number of blocks. */
 export const blockBytes = 256
 /** Blocks looked at, so that a huge prompt costs no more than its first 128 KiB. */
@@ -13,7 +15,6 @@ const OPEN_OBJECT = 0x7b
 const CLOSE_ARRAY = 0x5d
 const CLOSE_OBJECT = 0x7d
 const COLON = 0x3a
-const SPACE = 0x20
 
 /**
  * Chained hashes of the whole blocks of a request's prompt, for `PolicyCall.prefixBlocks`: entry i stands for the
@@ -39,12 +40,6 @@ function findValue(body: Buffer, field: string): number {
   if (body[at] !== COLON) return -1
   at = skipSpace(body, at + 1)
   return at < body.length ? at : -1
-}
-
-function skipSpace(body: Buffer, from: number): number {
-  let at = from
-  while (at < body.length && body[at]! <= SPACE) at += 1
-  return at
 }
 
 /**
