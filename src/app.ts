@@ -23,8 +23,6 @@ export type RunningApp = {
   reload(config: Config): Promise<void>
   /** Drains, then stops everything; with `force` at once. Safe to call again. */
   stop(options?: { force?: boolean }): Promise<void>
-  /** Process id of a local instance that runs now. */
-  pidOf(instance: string): number | undefined
   /** Resolves when everything has stopped. */
   closed: Promise<void>
 }
@@ -107,7 +105,6 @@ export async function startApp(
     get silent() {
       return registry.all.filter(({ spec }) => spec.models.size === 0).map(({ id }) => id)
     },
-    pidOf: (instance) => fleet.pidOf(instance),
     async reload(next) {
       await fleet.apply(await planFleet(next, options.signal))
       router.configure(readRules(next))

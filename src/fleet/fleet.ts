@@ -92,11 +92,6 @@ export class Fleet implements Service {
     for (const { process } of all) process?.kill()
   }
 
-  /** Process id of a local instance that runs now. */
-  pidOf(id: string): number | undefined {
-    return this.#members.get(id)?.process?.pid
-  }
-
   /**
    * Makes the fleet what the plan says. What the plan leaves as it was goes on undisturbed; weights, limits and model
    * names change in place; what is new starts before what is gone drains, so that no request is left without an

@@ -69,11 +69,6 @@ export class LocalProcess implements Service {
     this.#log = parts.log.child({ instance: parts.instance.id })
   }
 
-  /** The process now running, for those that show or test it. */
-  get pid(): number | undefined {
-    return this.#child?.pid
-  }
-
   /**
    * Resolves when the instance is ready for the first time. Throws a SetupError when the engine says that it can't
    * run (a broken model file, say), when it ends again and again, or when it is not ready in `startTimeoutMs`.

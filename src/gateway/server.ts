@@ -75,10 +75,6 @@ export class GatewayServer implements Service {
     return `http://${host.includes(':') ? `[${host}]` : host}:${address?.port ?? this.#limits.port}`
   }
 
-  get draining(): boolean {
-    return this.#draining
-  }
-
   /** Listens; throws a SetupError when the address can't be had. */
   async start(): Promise<void> {
     const app = await this.#build()
