@@ -1,5 +1,21 @@
 import type { ServerResponse } from 'node:http'
-import { toErrorBody, type ApiError } from '../core/errors.ts'
+import { toApiError, toErrorBody, type ApiError } from '../core/errors.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { RequestRecord } from './request-record.ts'
+
+/** What was thrown, as the caller sees it. A fault of this server is logged here, with all that is known of it. */
+export function explain(thrown: unknown, record: { id: string }, log: Logger): ApiError {
+  const error = toApiError(thrown)
+  if (error.code === 'internal') log.error({ err: thrown, requestId: record.id }, 'request failed')
+  return error
+}
+
+/** Answers a request with an error, and notes it. */
+export function refuse(response: ServerResponse, record: RequestRecord, error: ApiError): void {
+  record.error = error.code
+  record.status = error.status
+  replyWithError(response, error, record.id)
+}
 
 /** Writes an error as a whole answer, in OpenAI's shape. Does nothing when the client is gone. */
 export function replyWithError(response: ServerResponse, error: ApiError, requestId: string): void {

@@ -1,27 +1,28 @@
-import { STATUS_CODES, type IncomingMessage } from 'node:http'
+import {
+  createServer,
+  STATUS_CODES,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import Fastify, {
-  type FastifyError,
-  type FastifyInstance,
-  type FastifyReply,
-  type FastifyRequest,
-  type onRequestHookHandler,
-} from 'fastify'
+import Fastify, { type FastifyError, type FastifyInstance, type onRequestHookHandler } from 'fastify'
 import type { Clock } from '../core/clock.ts'
 import { ApiError, fail, SetupError, toApiError, toErrorBody } from '../core/errors.ts'
 import { makeId } from '../core/ids.ts'
 import type { Service } from '../core/service.ts'
 import type { Logger } from '../telemetry/log.ts'
-import { replyWithError } from './reply.ts'
+import { explain, refuse, replyWithError } from './reply.ts'
 import type { RequestBook } from './request-book.ts'
 import type { RequestRecord } from './request-record.ts'
 import { addDocsRoutes } from './routes/docs.ts'
 import { addHealthRoutes } from './routes/health.ts'
 import { addMetricsRoute } from './routes/metrics.ts'
 import { addModelRoutes } from './routes/models.ts'
-import { addModelCallRoutes } from './routes/model-calls.ts'
+import { addModelCallRoutes, makeModelCalls, type DirectHandler } from './routes/model-calls.ts'
 import type { GatewayParts } from './parts.ts'
 
 declare module 'fastify' {
@@ -108,22 +109,14 @@ export class GatewayServer implements Service {
 
   async #build(): Promise<FastifyInstance> {
     const limits = this.#limits
+    const calls = makeModelCalls(this.#parts, this.#book, limits)
     const app = Fastify({
       bodyLimit: limits.bodyBytesMax,
-      requestTimeout: limits.requestTimeoutMs,
-      keepAliveTimeout: limits.keepAliveTimeoutMs,
-      http: {
-        headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
-        connectionsCheckingInterval: slowCheckMs,
-        insecureHTTPParser: false,
-      },
+      serverFactory: (handler) => this.#listenWith(calls, handler),
       forceCloseConnections: 'idle',
       return503OnClosing: false,
       routerOptions: { maxParamLength: 512 },
-      genReqId: (request) => {
-        const given = request.headers['x-request-id']
-        return typeof given === 'string' && requestIdPattern.test(given) ? given : makeId('req')
-      },
+      genReqId: chooseId,
       // A whole request waits for its answer on this socket: another answer must not be taken for it.
       clientErrorHandler: (error, socket) =>
         this.#asked.get(socket)?.complete ? socket.destroy() : answerBrokenRequest(error, socket),
@@ -146,20 +139,16 @@ export class GatewayServer implements Service {
       done(null, payload)
     })
     app.setErrorHandler((thrown: FastifyError, request, reply) => {
-      const error = translateError(thrown)
-      if (error.code === 'internal') this.#log.error({ err: thrown, requestId: request.id }, 'request failed')
-      const record = this.#open(request, reply, 'unmatched')
-      record.error = error.code
-      record.status = error.status
+      request.record ??= this.#open(request.raw, reply.raw, request.id, 'unmatched')
       reply.hijack()
-      replyWithError(reply.raw, error, request.id)
+      refuse(reply.raw, request.record, explain(translateError(thrown), request, this.#log))
     })
 
     const routes: { url: string; pattern: RegExp; methods: string[] }[] = []
     app.addHook('onRoute', (route) => {
       // The route knows its own pattern: asking each request for it would build an object every time.
       const open: onRequestHookHandler = (request, reply, done) => {
-        this.#open(request, reply, route.url)
+        request.record = this.#open(request.raw, reply.raw, request.id, route.url)
         done(this.#draining ? fail('shutting_down', { retryAfterMs: 1_000 }) : undefined)
       }
       route.onRequest = [open, ...[route.onRequest ?? []].flat()]
@@ -192,7 +181,7 @@ export class GatewayServer implements Service {
       },
     })
     await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: docsPolicy })
-    addModelCallRoutes(app, this.#parts, this.#book)
+    addModelCallRoutes(app, calls)
     addModelRoutes(app, this.#parts)
     addHealthRoutes(app, this.#parts, () => this.#draining)
     addMetricsRoute(app, this.#parts)
@@ -200,27 +189,51 @@ export class GatewayServer implements Service {
     return app
   }
 
-  /** The record of a request, opened when it is asked for the first time and closed with the answer. */
-  #open(request: FastifyRequest, reply: FastifyReply, endpoint: string): RequestRecord {
-    if (request.record) return request.record
-    const record = this.#book.open(request.id, request.method, endpoint)
-    request.record = record
-    const { socket } = request.raw
-    this.#asked.set(socket, request.raw)
-    reply.raw.on('close', () => {
+  /** The server behind Fastify. Model calls, which are nearly all requests, do not go through it. */
+  #listenWith(calls: ReadonlyMap<string, DirectHandler>, handleOther: RequestListener): Server {
+    const limits = this.#limits
+    const options = {
+      requestTimeout: limits.requestTimeoutMs,
+      headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
+      keepAliveTimeout: limits.keepAliveTimeoutMs,
+      connectionsCheckingInterval: slowCheckMs,
+      insecureHTTPParser: false,
+    }
+    return createServer(options, (request, response) => {
+      const path = request.url?.split('?', 1)[0] ?? ''
+      const call = request.method === 'POST' ? calls.get(path) : undefined
+      if (!call) return handleOther(request, response)
+      const record = this.#open(request, response, chooseId(request), path)
+      if (this.#draining) refuse(response, record, fail('shutting_down', { retryAfterMs: 1_000 }))
+      else call(request, response, record)
+    })
+  }
+
+  /** Opens the record of a request; it is closed with the answer. */
+  #open(request: IncomingMessage, response: ServerResponse, id: string, endpoint: string): RequestRecord {
+    const record = this.#book.open(id, request.method ?? 'GET', endpoint)
+    const { socket } = request
+    this.#asked.set(socket, request)
+    response.on('close', () => {
       this.#asked.delete(socket)
       // With an error noted, it was the server that gave up, and not the client.
-      if (!reply.raw.writableFinished && record.error === null) {
+      if (!response.writableFinished && record.error === null) {
         record.status = 499
         record.error = 'client_closed'
         record.onAbandoned?.()
       }
       // Whoever answers sets the status; a plain route leaves it to Fastify.
-      if (record.status === 0) record.status = reply.raw.statusCode
+      if (record.status === 0) record.status = response.statusCode
       this.#book.close(record)
     })
     return record
   }
+}
+
+/** The caller's own id where it is fit to be written into a log, else a new one. */
+function chooseId(request: IncomingMessage): string {
+  const given = request.headers['x-request-id']
+  return typeof given === 'string' && requestIdPattern.test(given) ? given : makeId('req')
 }
 
 /** What Fastify and Node complain about, in the words of our own table. */

@@ -1,62 +1,101 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
-import { fail, toApiError } from '../../core/errors.ts'
-import { compileParser, modelRoutes } from '../completion-call.ts'
+import { fail } from '../../core/errors.ts'
+import { compileParser, modelRoutes, type ModelRoute } from '../completion-call.ts'
 import type { GatewayParts } from '../parts.ts'
 import { Relay } from '../relay.ts'
+import { explain, refuse } from '../reply.ts'
+import { readBody } from '../request-body.ts'
 import type { RequestBook } from '../request-book.ts'
+import type { RequestRecord } from '../request-record.ts'
 import { ErrorReply } from '../schemas.ts'
 
-const noBody = Buffer.alloc(0)
 /** Client headers that go along to the instance: a trace goes on, everything else ends here. */
 const forwardedHeaders = ['traceparent', 'tracestate'] as const
 
-/** `POST /v1/completions`, `/v1/chat/completions`, `/v1/embeddings`: from a client to an instance and back. */
-export function addModelCallRoutes(app: FastifyInstance, parts: GatewayParts, book: RequestBook): void {
-  const { router, clock, settings } = parts
-  for (const route of modelRoutes) {
-    const parseCall = compileParser(route)
-    const schema = {
-      summary: route.summary,
-      tags: ['models'],
-      body: route.schema,
-      response: { '4xx': ErrorReply, '5xx': ErrorReply },
-    }
-    app.post(`/v1${route.path}`, { schema }, (request, reply) => {
-      const { record } = request
-      const { jsonDepthMax, sessionHeader, stallMs, logsPrompts } = settings()
-      if ((request.headers['content-encoding'] ?? 'identity') !== 'identity') {
-        throw fail('unsupported_media_type', {
-          message: 'Send the body as it is, without a content-encoding.',
-        })
-      }
-      const headers = readForwardedHeaders(request.headers)
-      const session = request.headers[sessionHeader]
-      const sessionKey = typeof session === 'string' ? session : null
-      const body = Buffer.isBuffer(request.body) ? request.body : noBody
-      const call = parseCall(body, { id: request.id, sessionKey, headers }, { jsonDepthMax })
-      record.model = router.resolve(call.model)
-      record.stream = call.stream
-      if (logsPrompts) record.prompt = call.promptText()
+/** Answers one request, from its head to the end of the answer, on Node's own objects. */
+export type DirectHandler = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  record: RequestRecord,
+) => void
 
-      // From here on the answer is the relay's to write.
-      reply.hijack()
-      const response = reply.raw
-      const client = new AbortController()
-      const relay = new Relay({ response, record, book, clock, hidesUsage: call.hidesUsage, stallMs })
-      record.onAbandoned = () => client.abort()
-      router.run(call, relay, client.signal).catch((thrown: unknown) => {
-        const error = toApiError(thrown)
-        if (error.code === 'internal')
-          parts.log.error({ err: thrown, requestId: request.id }, 'request failed')
-        relay.fail(client.signal.aborted ? fail('client_closed') : error)
-      })
+/** `POST /v1/completions`, `/v1/chat/completions`, `/v1/embeddings`: from a client to an instance and back, by path. */
+export function makeModelCalls(
+  parts: GatewayParts,
+  book: RequestBook,
+  limits: { bodyBytesMax: number },
+): ReadonlyMap<string, DirectHandler> {
+  return new Map(modelRoutes.map((route) => [`/v1${route.path}`, makeModelCall(route, parts, book, limits)]))
+}
+
+function makeModelCall(
+  route: ModelRoute,
+  parts: GatewayParts,
+  book: RequestBook,
+  limits: { bodyBytesMax: number },
+): DirectHandler {
+  const { router, clock, settings, log } = parts
+  const parseCall = compileParser(route)
+
+  function answer(request: IncomingMessage, response: ServerResponse, record: RequestRecord, body: Buffer) {
+    const { jsonDepthMax, sessionHeader, stallMs, logsPrompts } = settings()
+    const headers = readForwardedHeaders(request.headers)
+    const session = request.headers[sessionHeader]
+    const sessionKey = typeof session === 'string' ? session : null
+    const call = parseCall(body, { id: record.id, sessionKey, headers }, { jsonDepthMax })
+    record.model = router.resolve(call.model)
+    record.stream = call.stream
+    if (logsPrompts) record.prompt = call.promptText()
+
+    const client = new AbortController()
+    const relay = new Relay({ response, record, book, clock, hidesUsage: call.hidesUsage, stallMs })
+    record.onAbandoned = () => client.abort()
+    router.run(call, relay, client.signal).catch((thrown: unknown) => {
+      relay.fail(client.signal.aborted ? fail('client_closed') : explain(thrown, record, log))
+    })
+  }
+
+  return (request, response, record) => {
+    readBody(request, limits.bodyBytesMax, (error, body) => {
+      try {
+        if (error) throw error
+        answer(request, response, record, body)
+      } catch (thrown) {
+        refuse(response, record, explain(thrown, record, log))
+      }
     })
   }
 }
 
+/**
+ * Enters the model calls into the table of routes, where the documents and the answers to a wrong method come from.
+ * The server takes their requests past Fastify; what it does not know by its spelling (`/v1/%63ompletions`) comes here.
+ */
+export function addModelCallRoutes(app: FastifyInstance, calls: ReadonlyMap<string, DirectHandler>): void {
+  app.register((scope, _options, done) => {
+    scope.removeAllContentTypeParsers()
+    scope.addContentTypeParser('*', (_request, _payload, parsed) => parsed(null))
+    for (const route of modelRoutes) {
+      const url = `/v1${route.path}`
+      const schema = {
+        summary: route.summary,
+        tags: ['models'],
+        body: route.schema,
+        response: { '4xx': ErrorReply, '5xx': ErrorReply },
+      }
+      scope.post(url, { schema }, (request, reply) => {
+        reply.hijack()
+        calls.get(url)?.(request.raw, reply.raw, request.record)
+      })
+    }
+    done()
+  })
+}
+
 const noHeaders: readonly string[] = []
 
-function readForwardedHeaders(headers: Record<string, string | string[] | undefined>): readonly string[] {
+function readForwardedHeaders(headers: IncomingMessage['headers']): readonly string[] {
   let found: string[] | null = null
   for (const name of forwardedHeaders) {
     const value = headers[name]
