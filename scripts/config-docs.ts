@@ -78,6 +78,11 @@ const exampleLists: Readonly<Record<string, string>> = {
   aliases: 'aliases: { gpt-4o: llama }',
   policies: 'policies: { llama: prefix }',
   fallbacks: 'fallbacks: { llama: [qwen] }',
+  ingress: `ingress:
+  - name: orders
+    url: amqp://guest@127.0.0.1:5672
+    passwordEnv: RABBITMQ_PASSWORD`,
+  tenants: 'tenants: { shop: { weight: 2 } }',
 }
 
 function formatExample(rule: Rule): string {

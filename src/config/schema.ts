@@ -104,6 +104,60 @@ const Health = section({
   startTimeoutMs: ms(120_000, 'For a local instance to load its model.'),
 }, 'When an instance is taken out of service and when it comes back.') // prettier-ignore
 
+const Storage = section({
+  url: Type.String({ default: '', pattern: '^(|sqlite:.+|postgres(ql)?://.+)$', allowed: 'empty, `sqlite:PATH` or `postgres://user@host:5432/database`', description: 'Where tasks, files and cached answers are kept. Empty: an SQLite database in `dataDir`. A password can stay in the environment (`PGPASSWORD`).' }),
+  connectionsMax: Type.Integer({ default: 8, minimum: 2, maximum: 200, description: 'Connections to PostgreSQL.' }),
+  keepFinishedMs: Type.Integer({ default: 604_800_000, minimum: 60_000, maximum: 31_536_000_000, description: 'How long an ended task and its result are kept.' }),
+  keepFinishedMax: Type.Integer({ default: 1_000_000, minimum: 0, maximum: 100_000_000, description: 'Ended tasks that are kept at most, the newest.' }),
+  fileBytesMax: Type.Integer({ default: 209_715_200, minimum: 1024, maximum: 1_073_741_824, description: 'Largest file that may be uploaded.' }),
+  filesBytesMax: Type.Integer({ default: 10_737_418_240, minimum: 1024, maximum: 1_099_511_627_776, description: 'Bytes of all files of one tenant.' }),
+  keepFilesMs: Type.Integer({ default: 2_592_000_000, minimum: 60_000, maximum: 31_536_000_000, description: 'How long a file or a stored response is kept.' }),
+}, 'What is kept on disk.') // prettier-ignore
+
+const Queue = section({
+  concurrencyMax: Type.Integer({ default: 64, minimum: 0, maximum: 10_000, description: 'Tasks that this process runs at once; 0 runs none here and leaves them to `autoglm worker`.' }),
+  liveReserve: Type.Number({ default: 0.25, minimum: 0, maximum: 1, description: 'Share of the fleet that tasks leave free for live requests.' }),
+  attemptsMax: Type.Integer({ default: 5, minimum: 1, maximum: 100, description: 'Attempts of a task that does not say.' }),
+  retryDelayMs: ms(1_000, 'Before the second attempt; doubled at each further one, with jitter.'),
+  retryDelayMaxMs: ms(300_000, 'Longest delay between two attempts.'),
+  leaseMs: ms(30_000, 'How long a worker may be silent before its tasks are given to another.', { minimum: 1_000 }),
+  attemptTimeoutMs: ms(3_600_000, 'Longest time for one attempt.'),
+  ageingMs: ms(60_000, 'How long a task waits behind more urgent bands before some of their turns are its own.'),
+  tenantTasksMax: Type.Integer({ default: 100_000, minimum: 1, maximum: 100_000_000, description: 'Tasks of one tenant that wait or run.' }),
+  tenantBytesMax: Type.Integer({ default: 1_073_741_824, minimum: 1024, maximum: 1_099_511_627_776, description: 'Bytes of the bodies of these.' }),
+  tasksMax: Type.Integer({ default: 1_000_000, minimum: 1, maximum: 1_000_000_000, description: 'Tasks of all tenants that wait or run.' }),
+  bytesMax: Type.Integer({ default: 10_737_418_240, minimum: 1024, maximum: 1_099_511_627_776, description: 'Bytes of the bodies of these.' }),
+}, 'Asynchronous tasks.') // prettier-ignore
+
+const Cache = section({
+  enabled: Type.Boolean({ default: true, description: 'Answer equal deterministic calls (temperature 0, or a seed) from a cache.' }),
+  ttlMs: Type.Integer({ default: 3_600_000, minimum: 1_000, maximum: 2_592_000_000, description: 'How long an answer is used again.' }),
+  entryBytesMax: Type.Integer({ default: 1_048_576, minimum: 1024, maximum: 16_777_216, description: 'Largest answer that is kept.' }),
+  memoryBytesMax: Type.Integer({ default: 67_108_864, minimum: 0, maximum: 17_179_869_184, description: 'Answers kept in memory.' }),
+  storageBytesMax: Type.Integer({ default: 1_073_741_824, minimum: 0, maximum: 1_099_511_627_776, description: 'Answers kept on disk.' }),
+}, 'Answers that are used again.') // prettier-ignore
+
+const Webhooks = section({
+  secretEnv: Type.String({ default: '', pattern: '^([A-Za-z_][A-Za-z0-9_]*)?$', allowed: 'the name of an environment variable', description: 'Environment variable that holds the secret that webhooks are signed with (`whsec_` and base64). Empty: webhooks are refused.' }),
+  allowPrivate: Type.Boolean({ default: false, description: 'Let webhooks go to private, loopback and link-local addresses.' }),
+  timeoutMs: ms(10_000, 'For one delivery.'),
+  attemptsMax: Type.Integer({ default: 8, minimum: 1, maximum: 50, description: 'Deliveries that are tried, with growing delays.' }),
+}, 'Messages about tasks that have ended.') // prettier-ignore
+
+/** A broker that brings tasks. */
+const Ingress = entry({
+  name: Type.String({ pattern: '^[a-zA-Z0-9._-]{1,64}$', allowed: '1 to 64 letters, digits, `.`, `_` or `-`', description: 'Name of the source in logs and metrics.' }),
+  url: Type.String({ pattern: '^(amqps?|nats|tls)://.', allowed: 'an `amqp://`, `amqps://`, `nats://` or `tls://` URL', description: 'RabbitMQ or NATS (JetStream).' }),
+  passwordEnv: Type.String({ default: '', pattern: '^([A-Za-z_][A-Za-z0-9_]*)?$', allowed: 'the name of an environment variable', description: 'Environment variable that holds the password; empty takes what the URL says.' }),
+  queue: Type.String({ default: 'autoglm.tasks', pattern: '^[A-Za-z0-9._-]{1,200}$', allowed: '1 to 200 letters, digits, `.`, `_` or `-`', description: 'Queue (RabbitMQ), or subject (NATS), that tasks are taken from; made when it is not there.' }),
+  prefetch: Type.Integer({ default: 64, minimum: 1, maximum: 10_000, description: 'Messages taken before the first is acknowledged.' }),
+  deliveriesMax: Type.Integer({ default: 5, minimum: 1, maximum: 100, description: 'Deliveries of one message after which it goes to the dead-letter exchange or subject.' }),
+}) // prettier-ignore
+
+const Tenant = entry({
+  weight: Type.Number({ default: 1, exclusiveMinimum: 0, maximum: 1000, description: 'Share of the turns beside other tenants.' }),
+}) // prettier-ignore
+
 /** What runs when the configuration names no model and no upstream: the first minute works without a file. */
 export const defaultModels = [{ name: 'tiny', source: 'tiny', instances: 2 }]
 
@@ -116,6 +170,12 @@ export const ConfigSchema = section({
   routing: Routing,
   timeouts: Timeouts,
   health: Health,
+  storage: Storage,
+  queue: Queue,
+  cache: Cache,
+  webhooks: Webhooks,
+  ingress: Type.Array(Ingress, { default: [], maxItems: 16, description: 'Brokers that tasks are taken from.' }),
+  tenants: Type.Record(Type.String(), Tenant, { default: {}, description: 'Tenant -> what is its own; a tenant that is not named has weight 1.' }),
 }, 'Everything.') // prettier-ignore
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T

@@ -32,6 +32,7 @@ describe('the generated pages', () => {
     rmSync(folder, { recursive: true })
     assert.deepEqual(example.server, defaults.server)
     assert.deepEqual(example.health, defaults.health)
+    assert.equal(example.ingress[0]?.prefetch, 64)
     assert.equal(example.upstreams[0]?.name, 'vllm-a')
     for (const { path } of knobs) assert.match(exampleFile(), new RegExp(`^ *${path.at(-1)}:`, 'm'))
   })

@@ -43,8 +43,8 @@ const mistakes: Mistake[] = [
   { name: 'a text for a list of names', file: 'routing: {fallbacks: {tiny: b}}', says: ['autoglm.yaml:1:29 routing.fallbacks.tiny: "b" is not allowed; a list of at most 8 names'] },
   { name: 'too many entries', file: `models: [${Array.from({ length: 65 }, (_, at) => `{name: m${at}, source: tiny}`).join(', ')}]`, says: ['autoglm.yaml:1:9 models: has 65 entries; a list of at most 64 entries'] },
   { name: 'something that must be given', file: 'models:\n  - name: a\n', says: ['autoglm.yaml:2:5 models[0].source: is missing; a text that is not empty'] },
-  { name: 'a file that is a list', file: '- a\n', says: ['autoglm.yaml:1:1: a list is not allowed; a section with dataDir, server, log, models, upstreams, routing, timeouts, health'] },
-  { name: 'a wrong value by way of an alias', file: 'models:\n  - &m {name: a, source: tiny, threads: x}\nx: 1\n', says: ['autoglm.yaml:2:41 models[0].threads: "x" is not allowed; a whole number from 0 to 1024 (default 0)', 'autoglm.yaml:3:1 x: unknown; known here: dataDir, server, log, models, upstreams, routing, timeouts, health'] },
+  { name: 'a file that is a list', file: '- a\n', says: ['autoglm.yaml:1:1: a list is not allowed; a section with dataDir, server, log, models, upstreams, routing, timeouts, health, storage, queue, cache, webhooks, ingress, tenants'] },
+  { name: 'a wrong value by way of an alias', file: 'models:\n  - &m {name: a, source: tiny, threads: x}\nx: 1\n', says: ['autoglm.yaml:2:41 models[0].threads: "x" is not allowed; a whole number from 0 to 1024 (default 0)', 'autoglm.yaml:3:1 x: unknown; known here: dataDir, server, log, models, upstreams, routing, timeouts, health, storage, queue, cache, webhooks, ingress, tenants'] },
 
   // Names
   { name: 'a slip of the hand', file: 'server:\n  prot: 1\n', says: ['autoglm.yaml:2:3 server.prot: unknown; did you mean port?'] },
@@ -53,7 +53,7 @@ const mistakes: Mistake[] = [
   { name: 'a knob outside its section', file: 'port: 9000\n', says: ['autoglm.yaml:1:1 port: unknown; did you mean server.port?'] },
   { name: 'a name that resembles nothing', file: 'timeouts: {qqq: 1}', says: ['autoglm.yaml:1:12 timeouts.qqq: unknown; known here: connectMs, firstByteMs, idleMs'] },
   { name: 'a name that every object has', file: 'log: {constructor: 1}', says: ['autoglm.yaml:1:7 log.constructor: unknown; known here: level, format, prompts'] },
-  { name: '__proto__', file: '__proto__: {port: 1}', says: ['autoglm.yaml:1:1 __proto__: unknown; known here: dataDir, server, log, models, upstreams, routing, timeouts, health'] },
+  { name: '__proto__', file: '__proto__: {port: 1}', says: ['autoglm.yaml:1:1 __proto__: unknown; known here: dataDir, server, log, models, upstreams, routing, timeouts, health, storage, queue, cache, webhooks, ingress, tenants'] },
 
   // YAML
   { name: 'a tab', file: 'server:\n\tport: 1\n', says: ['autoglm.yaml:2:1: is not valid YAML: a tab is used for indentation; use spaces'] },

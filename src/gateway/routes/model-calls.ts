@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { fail } from '../../core/errors.ts'
-import { compileParser, modelRoutes, type ModelRoute } from '../completion-call.ts'
+import { compileParser, modelRoutes, type ModelRoute } from '../../router/calls/completion-call.ts'
 import type { GatewayParts } from '../parts.ts'
 import { Relay } from '../relay.ts'
 import { explain, refuse } from '../reply.ts'

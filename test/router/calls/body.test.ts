@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { askUsage, parseBody, replaceModel } from '../../src/gateway/body.ts'
+import { askUsage, parseBody, replaceModel } from '../../../src/router/calls/body.ts'
 
 const rename = (text: string, model = 'new') => replaceModel(Buffer.from(text), model).toString()
 

@@ -1,5 +1,5 @@
-import { fail } from '../core/errors.ts'
-import { endOfString, skipSpace } from '../core/json.ts'
+import { fail } from '../../core/errors.ts'
+import { endOfString, skipSpace } from '../../core/json.ts'
 
 /** A JSON object as the caller sent it. */
 export type Fields = Record<string, unknown>

@@ -1,8 +1,8 @@
 import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
-import { fail } from '../core/errors.ts'
-import type { Call } from '../router/call.ts'
-import { hashPrefixBlocks } from '../router/policies/prefix-blocks.ts'
+import { fail } from '../../core/errors.ts'
+import type { Call } from '../call.ts'
+import { hashPrefixBlocks } from '../policies/prefix-blocks.ts'
 import { askUsage, parseBody, replaceModel, type Fields } from './body.ts'
 import { ChatBody, CompletionBody, EmbeddingBody } from './schemas.ts'
 

@@ -1,0 +1,357 @@
+import type { Service } from '../core/service.ts'
+import type { TaskStatus } from './task-states.ts'
+
+/**
+ * The port of the storage engine. Two drivers stand behind it, sqlite/ and postgres/, and one conformance suite
+ * (test/conformance/store.ts) holds both to what is written here.
+ *
+ * - A promise that resolves says that its write is on disk. Calls made together are committed together.
+ * - Times are wall-clock milliseconds since the epoch and are given by the caller: a store reads no clock.
+ * - Every write that belongs to an attempt names it, and is refused when the task has moved on.
+ * - Nothing here waits for a model: a transaction never outlives a call.
+ */
+
+/** What is refused when the store can't write: the disk is full, the server is away. Nothing was acknowledged. */
+export class StoreUnavailable extends Error {
+  override readonly name = 'StoreUnavailable'
+}
+
+/** A task as it is submitted. */
+export type NewTask = {
+  /** From `makeTaskId`: ids sort by the time they were made. */
+  id: string
+  tenant: string
+  /** The route that answers it, such as `/v1/chat/completions`; `sequence` for one of several steps. */
+  endpoint: string
+  /** The model as the caller named it. Tasks wait in one line for each model. */
+  model: string
+  /** 0 (first) to 100 (last): `urgent` is 0, `high` 25, `normal` 50, `low` 75, `batch` 100. */
+  band: number
+  /** Estimated tokens divided by the tenant's weight: how far the task moves its tenant back in the line. */
+  cost: number
+  createdAtMs: number
+  /** Not before this time; null for at once. */
+  runAtMs: number | null
+  /** Expires when it has not ended by then; null for never. */
+  deadlineMs: number | null
+  attemptsMax: number
+  /** The batch it belongs to, and the line of it; null for a task of its own. */
+  parent: string | null
+  position: number | null
+  /** The same key of the same tenant gives the same task; `fingerprint` tells another body by the same key. */
+  idempotencyKey: string | null
+  fingerprint: string | null
+  metadata: Readonly<Record<string, string>>
+  /** Somebody is to be told of its end: a row of the outbox is written with the last state. */
+  notify: boolean
+  /** What the queue needs to run it. Opaque here. */
+  payload: Uint8Array
+}
+
+/** How much may wait and run; a submission beyond it is refused. */
+export type QueueLimits = {
+  tenantTasksMax: number
+  tenantBytesMax: number
+  tasksMax: number
+  bytesMax: number
+}
+
+export type SubmitOutcome =
+  | { kind: 'created'; task: TaskRow }
+  /** The idempotency key is known, and so is the body. */
+  | { kind: 'existing'; task: TaskRow }
+  /** The idempotency key is known with another body. */
+  | { kind: 'conflict'; id: string }
+  | { kind: 'full'; scope: 'tenant' | 'all'; what: 'tasks' | 'bytes' }
+
+/** A task as it stands: the narrow row. */
+export type TaskRow = {
+  id: string
+  tenant: string
+  endpoint: string
+  model: string
+  band: number
+  status: TaskStatus
+  /** Attempts begun so far; the number of the one that runs. A write that names another is refused. */
+  attempt: number
+  attemptsMax: number
+  createdAtMs: number
+  runAtMs: number | null
+  deadlineMs: number | null
+  startedAtMs: number | null
+  finishedAtMs: number | null
+  /** Somebody asked to cancel it while it runs. */
+  cancelRequested: boolean
+  parent: string | null
+  position: number | null
+  notify: boolean
+  metadata: Readonly<Record<string, string>>
+  /** Of the last attempt that failed; null when none did. */
+  error: TaskError | null
+  usage: TaskUsage | null
+}
+
+export type TaskError = { code: string; message: string }
+export type TaskUsage = { promptTokens: number; completionTokens: number; cachedTokens: number }
+
+/** One entry of a task's history. `seq` counts from 1 within the task. */
+export type TaskEvent = {
+  seq: number
+  atMs: number
+  status: TaskStatus
+  attempt: number
+  /** The attempt's failure, or why it was cancelled, requeued or expired. */
+  error: TaskError | null
+  /** The instance that worked, where one did. */
+  instance: string | null
+}
+
+export type TaskStep = { step: number; attempt: number; result: Uint8Array }
+
+export type TaskDetail = {
+  task: TaskRow
+  payload: Uint8Array
+  result: Uint8Array | null
+  steps: readonly TaskStep[]
+  history: readonly TaskEvent[]
+}
+
+export type ClaimRequest = {
+  model: string
+  /** Who works on them: the id of a process. */
+  owner: string
+  nowMs: number
+  leaseMs: number
+  limit: number
+  /** How many of `limit` may go to less urgent bands whose first task has waited for `ageingMs`. */
+  agedLimit: number
+  ageingMs: number
+}
+
+export type ClaimedTask = { task: TaskRow; payload: Uint8Array; steps: readonly TaskStep[] }
+
+/** How an attempt ended. `retry` waits until `runAtMs`; `released` gives the task back without using up an attempt. */
+export type AttemptOutcome =
+  | { kind: 'succeeded'; result: Uint8Array; usage: TaskUsage | null }
+  | { kind: 'dead'; error: TaskError; result?: Uint8Array }
+  | { kind: 'retry'; error: TaskError; runAtMs: number }
+  | { kind: 'released' }
+  | { kind: 'cancelled' }
+  | { kind: 'expired' }
+
+export type Settlement = {
+  id: string
+  attempt: number
+  nowMs: number
+  instance: string | null
+  outcome: AttemptOutcome
+}
+
+/** `lost`: the task was not running in this attempt any more, and nothing was written. */
+export type SettleOutcome = { kind: 'settled'; status: TaskStatus } | { kind: 'lost' }
+
+export type LeaseState = 'held' | 'cancelled' | 'lost'
+
+export type TaskFilter = {
+  tenant: string
+  statuses?: readonly TaskStatus[]
+  bandMin?: number
+  bandMax?: number
+  model?: string
+  createdFromMs?: number
+  createdToMs?: number
+  /** Every pair must be there. */
+  metadata?: Readonly<Record<string, string>>
+  parent?: string
+  /** Only tasks of no batch. */
+  ownOnly?: boolean
+  /** Newest first, those older than this id; with `ascending` the other way round. */
+  after?: string
+  ascending?: boolean
+  limit: number
+}
+
+/** A task that changed by time or by hand, not by its worker. */
+export type MovedTask = {
+  id: string
+  tenant: string
+  model: string
+  status: TaskStatus
+  parent: string | null
+}
+
+/** What listeners in this process (and, on PostgreSQL, in others) are told after a commit. Hints: any may be missing. */
+export type Wake =
+  /** Work waits for this model. */
+  | { kind: 'ready'; model: string }
+  | { kind: 'cancel'; id: string }
+  /** The task has another state or event; `parent` is its batch. */
+  | { kind: 'changed'; id: string; parent: string | null }
+  /** A message waits in the outbox. */
+  | { kind: 'outbox' }
+
+export interface TaskStore {
+  /** In the order given; a task refused takes no place. Tags are given out per tenant, model and band. */
+  submit(tasks: readonly NewTask[], limits: QueueLimits): Promise<SubmitOutcome[]>
+  /**
+   * Takes up to `limit` queued tasks of a model, in the order of their bands and, within a band, of their tags
+   * (start-time fair queueing, Goyal 1996: tag = max(the tenant's last finish tag, the smallest tag that waits)).
+   * Each has its attempt counted and its lease running when the promise resolves.
+   */
+  claim(request: ClaimRequest): Promise<ClaimedTask[]>
+  /** The models for which tasks are queued. */
+  waitingModels(): Promise<string[]>
+  /** Extends leases; says of each whether it is still held and wanted. In the order given. */
+  renew(leases: readonly { id: string; attempt: number }[], leaseUntilMs: number): Promise<LeaseState[]>
+  /**
+   * Ends attempts, each in one step: state, result, usage, event and, for a last state, the outbox. Where a cancel was
+   * asked for meanwhile, `retry` and `released` end as `cancelled`. In the order given.
+   */
+  settle(settlements: readonly Settlement[]): Promise<SettleOutcome[]>
+  /** Keeps the result of one step of a running task; false when the attempt is lost. */
+  saveStep(id: string, attempt: number, step: TaskStep): Promise<boolean>
+  /** Queued and delayed: at once. Running: the request is noted and `cancelRequested` is set. Null when unknown. */
+  cancel(tenant: string, id: string, nowMs: number): Promise<TaskRow | null>
+  /** From `dead`, `cancelled` or `expired` back to `queued` with fresh attempts. Unchanged in any other state. */
+  requeue(tenant: string, id: string, nowMs: number): Promise<{ task: TaskRow; moved: boolean } | null>
+  /** Removes an ended task with all that belongs to it. Null when unknown; `live` is refused. */
+  remove(tenant: string, id: string): Promise<'removed' | 'live' | null>
+  get(tenant: string, id: string): Promise<TaskDetail | null>
+  /** The row alone, whoever's it is. */
+  find(id: string): Promise<TaskRow | null>
+  /** Events after `seq`, and the row: for those who follow a task. */
+  eventsAfter(id: string, seq: number): Promise<{ task: TaskRow; events: TaskEvent[] } | null>
+  list(filter: TaskFilter): Promise<TaskRow[]>
+  /** Tasks of a tenant by status; with `parent`, those of one batch. */
+  count(tenant: string, parent?: string): Promise<Record<TaskStatus, number>>
+  /** Tasks of all tenants by model and status: for metrics. */
+  depths(): Promise<{ model: string; status: TaskStatus; tasks: number }[]>
+  /** Results of a batch's ended tasks in the order of their positions, after `position`. */
+  results(parent: string, afterPosition: number, limit: number): Promise<BatchResult[]>
+
+  /** Delayed tasks whose time has come become queued. */
+  promote(nowMs: number, limit: number): Promise<MovedTask[]>
+  /** Queued and delayed tasks past their deadline expire. */
+  expire(nowMs: number, limit: number): Promise<MovedTask[]>
+  /** Running tasks whose lease is over: queued again, or dead when no attempt is left, or cancelled when that was asked. */
+  rescue(nowMs: number, limit: number): Promise<MovedTask[]>
+  /** When the next delayed task or deadline falls due; null when none does. */
+  nextDueMs(): Promise<number | null>
+}
+
+export type BatchResult = {
+  id: string
+  position: number
+  status: TaskStatus
+  result: Uint8Array | null
+  error: TaskError | null
+  usage: TaskUsage | null
+}
+
+/**
+ * What is neither a task nor bytes: a file's description, a batch, a stored response. Each kind is a namespace.
+ * `data` is JSON. A write names the version it has seen: another writer in between is found, not overwritten.
+ */
+export type Document = {
+  kind: string
+  id: string
+  tenant: string
+  /** 1 at first, then counted up. */
+  version: number
+  createdAtMs: number
+  /** Removed by the retention after this; null for never. */
+  expiresAtMs: number | null
+  /** Work is left to do on it: `listOpen` finds it after a restart. */
+  open: boolean
+  data: string
+}
+
+export interface DocumentStore {
+  /** False when the id is taken. */
+  insert(document: Omit<Document, 'version'>): Promise<boolean>
+  /** Null when unknown or of another tenant. */
+  get(kind: string, tenant: string, id: string): Promise<Document | null>
+  /** False when `version` is not the stored one any more. */
+  update(
+    document: Pick<Document, 'kind' | 'id' | 'tenant' | 'version' | 'expiresAtMs' | 'open' | 'data'>,
+  ): Promise<boolean>
+  remove(kind: string, tenant: string, id: string): Promise<boolean>
+  /** Newest first (with `ascending` oldest first), after the id given. */
+  list(query: {
+    kind: string
+    tenant: string
+    after?: string
+    ascending?: boolean
+    limit: number
+  }): Promise<Document[]>
+  /** All open ones of a kind, whoever's they are, oldest first. */
+  listOpen(kind: string, limit: number): Promise<Document[]>
+}
+
+/** Bytes in numbered pieces: the content of files, the events of a background stream. */
+export interface BlobStore {
+  /** Appends pieces behind the last one; returns the number of the last piece (the first is 1). */
+  append(id: string, pieces: readonly Uint8Array[]): Promise<number>
+  /** Pieces after the one with this number, in order. */
+  read(id: string, after: number, limit: number): Promise<{ number: number; bytes: Uint8Array }[]>
+  remove(id: string): Promise<void>
+}
+
+/** Cached answers: a table that may lose everything. Expiry is the reader's to check as well. */
+export interface CacheStore {
+  get(key: string): Promise<{ value: Uint8Array; storedAtMs: number; expiresAtMs: number } | null>
+  put(entry: {
+    key: string
+    tenant: string
+    value: Uint8Array
+    storedAtMs: number
+    expiresAtMs: number
+  }): Promise<void>
+  /** Removes what has expired and, oldest first, what is beyond `bytesMax`, at most `limit`; returns how many. */
+  prune(nowMs: number, bytesMax: number, limit: number): Promise<number>
+}
+
+/** Messages to the outside, written in the transaction that they tell of. */
+export type OutboxMessage = {
+  id: string
+  taskId: string
+  tenant: string
+  createdAtMs: number
+  attempt: number
+}
+
+export interface OutboxStore {
+  /** Takes due messages; each has its attempt counted, and comes again when not settled by `nowMs + leaseMs`. */
+  claim(nowMs: number, leaseMs: number, limit: number): Promise<OutboxMessage[]>
+  /** `null`: delivered or given up, and removed. A time: to be tried again then. Fenced by the attempt. */
+  settle(id: string, attempt: number, retryAtMs: number | null): Promise<boolean>
+}
+
+export type Retention = {
+  /** Ended tasks older than this go. */
+  finishedBeforeMs: number
+  /** Ended tasks beyond this many go, oldest first. */
+  finishedMax: number
+}
+
+export interface Maintenance {
+  /** One small step: at most `limit` ended tasks and expired documents with all that belongs to them. */
+  prune(retention: Retention, nowMs: number, limit: number): Promise<number>
+  /** Looks for damage; an empty list is good news. */
+  check(): Promise<string[]>
+  /** Writes a consistent copy to a new file while everything goes on. Throws SetupError where the driver has other tools. */
+  backup(path: string): Promise<void>
+  /** For people and metrics. */
+  describe(): Promise<{ driver: string; schemaVersion: number; bytes: number }>
+}
+
+export interface Store extends Service {
+  readonly tasks: TaskStore
+  readonly documents: DocumentStore
+  readonly blobs: BlobStore
+  readonly cache: CacheStore
+  readonly outbox: OutboxStore
+  readonly maintenance: Maintenance
+  /** Called after commits. The returned function ends it. */
+  onWake(listener: (wake: Wake) => void): () => void
+}
