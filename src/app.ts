@@ -1,15 +1,13 @@
+import { listRestartOnly, planFleet, readRules, readSettings } from './app-settings.ts'
 import type { Config } from './config/schema.ts'
 import { systemClock, type Clock } from './core/clock.ts'
 import { startInOrder } from './core/service.ts'
 import { Fleet } from './fleet/fleet.ts'
-import { resolveModelFile } from './fleet/model-file.ts'
-import type { FleetPlan } from './fleet/plan.ts'
-import type { GatewaySettings } from './gateway/parts.ts'
 import { exposeFleet } from './gateway/fleet-metrics.ts'
 import { RequestBook } from './gateway/request-book.ts'
 import { RequestMetrics } from './gateway/request-metrics.ts'
 import { GatewayServer } from './gateway/server.ts'
-import { Router, type RoutingRules } from './router/router.ts'
+import { Router } from './router/router.ts'
 import { openLog } from './telemetry/log.ts'
 import { MetricsRegistry } from './telemetry/metrics.ts'
 
@@ -118,46 +116,4 @@ export async function startApp(
     stop,
     closed: closed.promise,
   }
-}
-
-async function planFleet(config: Config, signal: AbortSignal | undefined): Promise<FleetPlan> {
-  const models = []
-  for (const model of config.models) {
-    const { path } = await resolveModelFile(model.source, {
-      dataDir: config.dataDir,
-      ...(signal ? { signal } : {}),
-    })
-    models.push({ config: model, path })
-  }
-  return { models, upstreams: config.upstreams, config }
-}
-
-function readRules({ routing, health, timeouts }: Config): RoutingRules {
-  return { ...routing, firstByteMs: timeouts.firstByteMs, ejection: health }
-}
-
-function readSettings({ server, routing, timeouts, log }: Config): GatewaySettings {
-  return {
-    jsonDepthMax: server.jsonDepthMax,
-    sessionHeader: routing.sessionHeader.toLowerCase(),
-    stallMs: timeouts.idleMs,
-    logsPrompts: log.prompts,
-  }
-}
-
-/** Settings that differ and that only a restart can change: they belong to the listening socket or to open files. */
-function listRestartOnly(before: Config, after: Config): string[] {
-  const read = ({ dataDir, log, server, health }: Config): Record<string, unknown> => ({
-    dataDir,
-    'log.level': log.level,
-    'log.format': log.format,
-    ...Object.fromEntries(
-      Object.entries({ ...server, jsonDepthMax: 0 }).map(([key, value]) => [`server.${key}`, value]),
-    ),
-    'health.probeIntervalMs': health.probeIntervalMs,
-  })
-  const old = read(before)
-  return Object.entries(read(after))
-    .filter(([name, value]) => old[name] !== value)
-    .map(([name]) => name)
 }

@@ -11,6 +11,7 @@ export type Flags = {
   policy?: string
   logLevel?: string
   logFormat?: string
+  storage?: string
   model?: string
   instances?: string
   upstream?: readonly string[]
@@ -23,6 +24,7 @@ export const plainFlags = [
   { key: 'host', flag: '--host', argument: '<address>', path: ['server', 'host'], help: 'address to listen on' },
   { key: 'port', flag: '--port', argument: '<number>', path: ['server', 'port'], help: 'port to listen on; 0 takes a free one' },
   { key: 'dataDir', flag: '--data-dir', argument: '<folder>', path: ['dataDir'], help: 'folder for downloaded models and other state' },
+  { key: 'storage', flag: '--storage', argument: '<url>', path: ['storage', 'url'], help: 'where tasks and files are kept: sqlite:PATH or postgres://…' },
   { key: 'policy', flag: '--policy', argument: '<name>', path: ['routing', 'policy'], help: 'how an instance is chosen' },
   { key: 'logLevel', flag: '--log-level', argument: '<level>', path: ['log', 'level'], help: 'least severe level that is written' },
   { key: 'logFormat', flag: '--log-format', argument: '<format>', path: ['log', 'format'], help: 'auto, json or pretty' },
@@ -66,7 +68,7 @@ export function readFlags(flags: Flags): Setting[] {
     const text = flags[key]
     if (text === undefined) return []
     const read = readValue(text, ruleAt(path))
-    const place: Place = { kind: 'flag', name: flag, value: text.slice(0, 80) }
+    const place: Place = { kind: 'flag', name: flag, value: hidePassword(text.slice(0, 80)) }
     return [{ path, value: 'value' in read ? read.value : text, place }]
   })
   if (flags.model !== undefined) {
