@@ -19,7 +19,7 @@ export async function planFleet(config: Config, signal: AbortSignal | undefined)
 }
 
 export function readRules({ routing, health, timeouts }: Config): RoutingRules {
-  return { ...routing, firstByteMs: timeouts.firstByteMs, ejection: health }
+  return { ...routing, firstByteMs: timeouts.firstByteMs, idleMs: timeouts.idleMs, ejection: health }
 }
 
 export function readSettings({ server, routing, timeouts, log }: Config): GatewaySettings {

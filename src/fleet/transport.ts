@@ -13,8 +13,6 @@ export type Endpoint = {
 
 export type TransportLimits = {
   connectMs: number
-  /** Between two chunks of an answer. Until the first one, the caller keeps the time. */
-  idleMs: number
 }
 
 export type UpstreamRequest = {
@@ -108,8 +106,9 @@ export class Connections {
       pipelining: 1,
       allowH2: false,
       keepAliveTimeout: keepAliveMs,
+      // Whoever asks keeps the time of the answer.
       headersTimeout: 0,
-      bodyTimeout: limits.idleMs,
+      bodyTimeout: 0,
       connect: {
         timeout: limits.connectMs,
         ...(endpoint.socketPath === null ? {} : { socketPath: endpoint.socketPath }),

@@ -5,6 +5,7 @@ import type { Instance } from '../fleet/instance.ts'
 import { observeLatency } from '../fleet/latency.ts'
 import type { Exchange, Receiver } from '../fleet/transport.ts'
 import type { Call, Sink } from './call.ts'
+import type { Deadlines, Timed } from './deadlines.ts'
 import {
   judgeEvents,
   judgeInvalidAnswer,
@@ -31,12 +32,11 @@ const eventBytesMax = 4 * 1024 * 1024
 /** What is kept of an error's body. */
 const errorBytesMax = 64 * 1024
 const closeBracket = 0x5d
-const tooLate: Failure = {
-  code: 'upstream_timeout',
-  message: 'The model instance did not begin to answer in time.',
-  retryable: true,
-  harmful: true,
-  busyForMs: 0,
+const late = { code: 'upstream_timeout', retryable: true, harmful: true, busyForMs: 0 } as const
+const tooLate: Failure = { ...late, message: 'The model instance did not begin to answer in time.' }
+const fellSilent: Failure = {
+  ...late,
+  message: 'The model instance fell silent in the middle of its answer.',
 }
 
 /**
@@ -47,7 +47,7 @@ const tooLate: Failure = {
  *   a large one:     head once `heldBytesMax` have come, then chunk by chunk
  *   a stream:        head with the first event that has data, then event by event, until its end mark
  */
-export class Attempt implements Receiver {
+export class Attempt implements Receiver, Timed {
   readonly #call: Call
   readonly #sink: Sink
   readonly #clock: Clock
@@ -55,14 +55,21 @@ export class Attempt implements Receiver {
   readonly #publicModel: string
   readonly #number: number
   readonly #startedAtMs: number
-  readonly #firstByteMs: number
-  readonly #resume = () => this.#exchange?.resume()
+  readonly #deadlines: Deadlines
+  readonly #idleMs: number
+  readonly #resume = () => {
+    this.deadlineMs = this.#clock.now() + this.#idleMs
+    this.#exchange?.resume()
+  }
   readonly #onAbort = () => {
     this.#exchange?.abort()
     this.#settle({ kind: 'cancelled' })
   }
+  /** Until the first data: from the request to it. After it: between two chunks. */
+  deadlineMs: number
+  place = -1
   #signal: AbortSignal | null = null
-  #stopTimer: (() => void) | null = null
+  #begun = false
   #exchange: Exchange | null = null
   #finish: ((result: AttemptResult) => void) | null = null
 
@@ -86,8 +93,11 @@ export class Attempt implements Receiver {
     model: string
     /** 1 for the first try. */
     number: number
+    deadlines: Deadlines
     /** From the request to the first data of its answer. */
     firstByteMs: number
+    /** Between two chunks of it. */
+    idleMs: number
   }) {
     this.#call = parts.call
     this.#sink = parts.sink
@@ -95,8 +105,10 @@ export class Attempt implements Receiver {
     this.#instance = parts.instance
     this.#publicModel = parts.model
     this.#number = parts.number
-    this.#firstByteMs = parts.firstByteMs
+    this.#deadlines = parts.deadlines
+    this.#idleMs = parts.idleMs
     this.#startedAtMs = parts.clock.now()
+    this.deadlineMs = this.#startedAtMs + parts.firstByteMs
   }
 
   /** Resolves with what came of it. When `signal` is aborted, the instance is free at once. */
@@ -104,8 +116,8 @@ export class Attempt implements Receiver {
     this.#signal = signal
     this.#instance.inFlight += 1
     signal.addEventListener('abort', this.#onAbort)
-    // A timer of our own: the transport's starts anew with every 1xx answer, and comments are no answer either.
-    this.#stopTimer = this.#clock.after(this.#firstByteMs, () => this.#cut(tooLate))
+    // Time limits of our own: the transport's start anew with every 1xx answer, and comments are no answer either.
+    this.#deadlines.add(this)
     const body = this.#call.bodyFor(this.#instance.spec.models.get(this.#publicModel) ?? this.#publicModel)
     this.#waitingBytes = body.length
     this.#instance.waitingBytes += body.length
@@ -146,8 +158,16 @@ export class Attempt implements Receiver {
     // Behind the end mark of a stream nothing counts any more.
     if (!this.#finish) return true
     this.#bytes += chunk.length
+    if (this.#begun) this.deadlineMs = this.#clock.now() + this.#idleMs
     if (this.#status !== 200) return this.#onErrorData(chunk)
-    return this.#events ? this.#onStreamData(this.#events, chunk) : this.#onBodyData(chunk)
+    const goesOn = this.#events ? this.#onStreamData(this.#events, chunk) : this.#onBodyData(chunk)
+    // While the caller takes nothing, the instance's silence is not its own.
+    if (!goesOn) this.deadlineMs = Infinity
+    return goesOn
+  }
+
+  onDeadline(): void {
+    this.#cut(this.#begun ? fellSilent : tooLate)
   }
 
   onEnd(): void {
@@ -167,10 +187,10 @@ export class Attempt implements Receiver {
 
   /** The first data of an answer: the instance has taken the request in and is working on it. */
   #onFirstData(): void {
-    this.#stopTimer?.()
-    this.#stopTimer = null
+    this.#begun = true
     this.#leaveQueue()
     const nowMs = this.#clock.now()
+    this.deadlineMs = nowMs + this.#idleMs
     observeLatency(this.#instance.latency, nowMs - this.#startedAtMs, nowMs)
   }
 
@@ -291,7 +311,7 @@ export class Attempt implements Receiver {
     if (!finish) return
     this.#finish = null
     this.#held = []
-    this.#stopTimer?.()
+    this.#deadlines.delete(this)
     this.#leaveQueue()
     this.#instance.inFlight -= 1
     this.#signal?.removeEventListener('abort', this.#onAbort)

@@ -25,11 +25,8 @@ const failed = (code: ErrorCode, message: string): Failure => {
   return { code, message, retryable: true, harmful: true, busyForMs: 0 }
 }
 
-/** The connection broke, or a time limit passed, before the answer was complete. */
+/** The connection broke, or was not to be had, before the answer was complete. */
 export function judgeTransportError(error: Error): Failure {
-  if (error instanceof undiciErrors.BodyTimeoutError) {
-    return failed('upstream_timeout', 'The model instance fell silent in the middle of its answer.')
-  }
   if (error instanceof undiciErrors.ConnectTimeoutError) {
     return failed('upstream_failed', 'The model instance did not accept a connection in time.')
   }

@@ -6,6 +6,7 @@ import type { Registry } from '../fleet/registry.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { Attempt, type AttemptResult } from './attempt.ts'
 import type { Call, Sink } from './call.ts'
+import { Deadlines } from './deadlines.ts'
 import type { Failure } from './failure.ts'
 import type { Policy } from './policies/policy.ts'
 import { policyFactories } from './policies/table.ts'
@@ -23,6 +24,8 @@ export type RoutingRules = {
   attemptsMax: number
   /** From a request to the first data of its answer, on one instance. */
   firstByteMs: number
+  /** Between two chunks of it. */
+  idleMs: number
   ejection: EjectionLimits
 }
 
@@ -46,6 +49,7 @@ export class Router {
   readonly #log: Logger
   readonly #random: () => number
   readonly #budget: RetryBudget
+  readonly #deadlines: Deadlines
   readonly #context: { nowMs: number; random: () => number }
   /** Filled anew for each choice, which never waits: one array serves all calls. */
   readonly #candidates: Instance[] = []
@@ -64,6 +68,7 @@ export class Router {
     this.#clock = parts.clock
     this.#log = parts.log
     this.#random = parts.random ?? Math.random
+    this.#deadlines = new Deadlines(parts.clock)
     this.#context = { nowMs: 0, random: this.#random }
     const { retryRatio: ratio, retryReserve: reserve } = parts.rules
     this.#budget = new RetryBudget({ ratio, reserve, nowMs: parts.clock.now() })
@@ -117,8 +122,17 @@ export class Router {
         this.counts.retries += 1
       }
       tried.push(choice.instance)
-      const { firstByteMs } = this.#rules
-      const parts = { call, sink, clock: this.#clock, number: tried.length, firstByteMs, ...choice }
+      const { firstByteMs, idleMs } = this.#rules
+      const parts = {
+        call,
+        sink,
+        clock: this.#clock,
+        number: tried.length,
+        firstByteMs,
+        idleMs,
+        deadlines: this.#deadlines,
+        ...choice,
+      }
       const result = await new Attempt(parts).run(signal)
       const failure = this.#account(result, choice.instance, choice.model)
       if (result.kind === 'answered') return
