@@ -17,6 +17,7 @@ export const errorTable = {
   conflict: { status: 409, type: 'invalid_request_error', retryable: false, meaning: 'The object is in a state that does not allow this.' },
   idempotency_conflict: { status: 409, type: 'invalid_request_error', retryable: false, meaning: 'The idempotency key was used before with another body.' },
   body_too_large: { status: 413, type: 'invalid_request_error', retryable: false, meaning: 'The body is larger than the limit.' },
+  files_full: { status: 413, type: 'invalid_request_error', retryable: false, meaning: 'The tenant keeps as many files, or bytes of them, as are allowed.' },
   unsupported_media_type: { status: 415, type: 'invalid_request_error', retryable: false, meaning: 'The body must be sent as application/json.' },
   headers_too_large: { status: 431, type: 'invalid_request_error', retryable: false, meaning: 'The request headers are larger than the limit.' },
   rate_limited: { status: 429, type: 'rate_limit_error', retryable: true, meaning: 'A limit is used up; `Retry-After` says when to come again.' },
