@@ -31,6 +31,8 @@ export type CallLimits = { jsonDepthMax: number }
 export type ParsedCall = Call & {
   /** The stream's usage was asked for by the gateway alone: the client must not see it. */
   readonly hidesUsage: boolean
+  /** The body as it was parsed, for those who compare calls. */
+  cacheFields(): Fields
   /** The start of what the model is asked, for operators who want it in their log. */
   promptText(): string
 }
@@ -97,6 +99,10 @@ class BodyCall implements ParsedCall {
     return this.#blocks
   }
 
+  cacheFields(): Fields {
+    return this.#fields
+  }
+
   promptText(): string {
     const { messages, prompt, input } = this.#fields
     return JSON.stringify(messages ?? prompt ?? input).slice(0, promptCharsMax)
@@ -104,7 +110,7 @@ class BodyCall implements ParsedCall {
 }
 
 /** The first thing wrong with a body, as an error that names the field, what it is and what is allowed. */
-function describeProblem(problems: readonly SchemaProblem[], fields: Fields) {
+export function describeProblem(problems: readonly SchemaProblem[], fields: Fields) {
   const [first] = problems
   if (!first) return fail('invalid_request')
   if (first.keyword === 'required') {
