@@ -96,7 +96,7 @@ function lookUp(results: ReadonlyMap<string, unknown>, written: string, name: st
   let value = results.get(name)
   let walked = name
   for (const [part, key, place] of path.matchAll(/\.([\w$-]+)|\[(\d+)\]/g)) {
-    const at = key ?? place
+    const at = key ?? place ?? ''
     const isThere =
       typeof value === 'object' &&
       value !== null &&
