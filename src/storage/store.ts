@@ -86,7 +86,7 @@ export type TaskRow = {
   position: number | null
   notify: boolean
   metadata: Readonly<Record<string, string>>
-  /** Of the last attempt that failed; null when none did. */
+  /** Of the last attempt that failed, or `reasons.expired`; null when neither is so. */
   error: TaskError | null
   usage: TaskUsage | null
 }
@@ -94,7 +94,7 @@ export type TaskRow = {
 export type TaskError = { code: string; message: string }
 export type TaskUsage = { promptTokens: number; completionTokens: number; cachedTokens: number }
 
-/** One entry of a task's history. `seq` counts from 1 within the task. */
+/** One entry of a task's history. `seq` counts from 1 within the task; 1 is the submission, every claim has one. */
 export type TaskEvent = {
   seq: number
   atMs: number
@@ -130,7 +130,11 @@ export type ClaimRequest = {
 
 export type ClaimedTask = { task: TaskRow; payload: Uint8Array; steps: readonly TaskStep[] }
 
-/** How an attempt ended. `retry` waits until `runAtMs`; `released` gives the task back without using up an attempt. */
+/**
+ * How an attempt ended. `retry` waits until `runAtMs`, in `queued` when that is not after `nowMs`; `released` gives the
+ * task back without using up an attempt: `attempt` stays, because no number may be used twice, and `attemptsMax` grows
+ * by one.
+ */
 export type AttemptOutcome =
   | { kind: 'succeeded'; result: Uint8Array; usage: TaskUsage | null }
   | { kind: 'dead'; error: TaskError; result?: Uint8Array }
@@ -191,7 +195,10 @@ export type Wake =
   | { kind: 'outbox' }
 
 export interface TaskStore {
-  /** In the order given; a task refused takes no place. Tags are given out per tenant, model and band. */
+  /**
+   * In the order given; a task refused takes no place. Tags are given out per tenant, model and band. `delayed` when
+   * `runAtMs` is after `createdAtMs`: such a task gets its tag when it is promoted.
+   */
   submit(tasks: readonly NewTask[], limits: QueueLimits): Promise<SubmitOutcome[]>
   /**
    * Takes up to `limit` queued tasks of a model, in the order of their bands and, within a band, of their tags
@@ -212,7 +219,11 @@ export interface TaskStore {
   saveStep(id: string, attempt: number, step: TaskStep): Promise<boolean>
   /** Queued and delayed: at once. Running: the request is noted and `cancelRequested` is set. Null when unknown. */
   cancel(tenant: string, id: string, nowMs: number): Promise<TaskRow | null>
-  /** From `dead`, `cancelled` or `expired` back to `queued` with fresh attempts. Unchanged in any other state. */
+  /**
+   * From `dead`, `cancelled` or `expired` back to `queued`, with a new place in the line and fresh attempts: `attempt`
+   * counts on, and `attemptsMax` is `attempt` and the number of the submission. A deadline that has passed is dropped,
+   * and so is the result of a dead one. Unchanged in any other state.
+   */
   requeue(tenant: string, id: string, nowMs: number): Promise<{ task: TaskRow; moved: boolean } | null>
   /** Removes an ended task with all that belongs to it. Null when unknown; `live` is refused. */
   remove(tenant: string, id: string): Promise<'removed' | 'live' | null>
@@ -335,7 +346,10 @@ export type Retention = {
 }
 
 export interface Maintenance {
-  /** One small step: at most `limit` ended tasks and expired documents with all that belongs to them. */
+  /**
+   * One small step: at most `limit` ended tasks and expired documents with all that belongs to them, the blob of a
+   * document's id included. Tasks whose `parent` is the id of an open document stay.
+   */
   prune(retention: Retention, nowMs: number, limit: number): Promise<number>
   /** Looks for damage; an empty list is good news. */
   check(): Promise<string[]>

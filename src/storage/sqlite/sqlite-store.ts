@@ -1,0 +1,173 @@
+import { mkdir } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import type { Clock } from '../../core/clock.ts'
+import type { Logger } from '../../telemetry/log.ts'
+import { Batcher } from '../batcher.ts'
+import {
+  StoreUnavailable,
+  type BlobStore,
+  type CacheStore,
+  type DocumentStore,
+  type Maintenance,
+  type OutboxStore,
+  type Store,
+  type SubmitOutcome,
+  type TaskStore,
+  type Wake,
+} from '../store.ts'
+import type { Answer } from './group.ts'
+import { WorkerLink } from './link.ts'
+import type { Call, OperationArgs, OperationName, Operations } from './operations.ts'
+import { toCreatedTask } from './created-task.ts'
+import { runAside } from './aside.ts'
+
+export type SqliteStoreOptions = { path: string; clock: Clock; log: Logger }
+
+const batchMax = 1_000
+const waitingMax = 20_000
+
+/** The port on an SQLite file: calls are collected, handed to the storage thread and committed together. */
+export class SqliteStore implements Store {
+  readonly name = 'storage'
+  readonly tasks: TaskStore
+  readonly documents: DocumentStore
+  readonly blobs: BlobStore
+  readonly cache: CacheStore
+  readonly outbox: OutboxStore
+  readonly maintenance: Maintenance
+  readonly #options: SqliteStoreOptions
+  readonly #batcher: Batcher<Call, Answer>
+  readonly #listeners = new Set<(wake: Wake) => void>()
+  #link: WorkerLink | null = null
+
+  constructor(options: SqliteStoreOptions) {
+    this.#options = options
+    this.#batcher = new Batcher<Call, Answer>({
+      run: (calls) => this.#send(calls),
+      batchMax,
+      waitingMax,
+      // One is built here while the other is committed there.
+      inFlightMax: 2,
+    })
+    const ask = <Name extends OperationName>(op: Name, ...args: OperationArgs<Name>) => this.#ask(op, args)
+    this.tasks = makeTasks(ask)
+    this.documents = makeDocuments(ask)
+    this.blobs = makeBlobs(ask)
+    this.cache = makeCache(ask)
+    this.outbox = makeOutbox(ask)
+    this.maintenance = makeMaintenance(ask, options.path)
+  }
+
+  async start(): Promise<void> {
+    if (this.#link) return
+    await mkdir(dirname(this.#options.path), { recursive: true })
+    const link = await WorkerLink.open({ path: this.#options.path }, (wakes) => this.#tell(wakes))
+    this.#link = link
+    void link.ended.then((error) => {
+      if (this.#link === link) this.#link = null
+      if (error) this.#options.log.error({ err: error }, 'the storage thread has crashed')
+    })
+  }
+
+  async stop(): Promise<void> {
+    const link = this.#link
+    this.#link = null
+    await link?.stop()
+  }
+
+  onWake(listener: (wake: Wake) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  #send(calls: Call[]): Promise<Answer[]> {
+    if (this.#link) return this.#link.send(calls)
+    return Promise.reject(new StoreUnavailable('The storage is not running.'))
+  }
+
+  async #ask<Name extends OperationName>(
+    op: Name,
+    args: OperationArgs<Name>,
+  ): Promise<ReturnType<Operations[Name]>> {
+    const answer = await this.#batcher.add({ op, args } as unknown as Call)
+    if ('value' in answer) return answer.value as ReturnType<Operations[Name]>
+    const { message, unavailable } = answer.error
+    throw unavailable ? new StoreUnavailable(message) : new Error(`${op}: ${message}`)
+  }
+
+  #tell(wakes: readonly Wake[]): void {
+    for (const wake of wakes) {
+      for (const listener of this.#listeners) listener(wake)
+    }
+  }
+}
+
+type Ask = <Name extends OperationName>(
+  op: Name,
+  ...args: OperationArgs<Name>
+) => Promise<ReturnType<Operations[Name]>>
+
+const makeTasks = (ask: Ask): TaskStore => ({
+  submit: async (tasks, limits) => {
+    const outcomes = await ask('submit', tasks, limits)
+    return outcomes.map((outcome, index): SubmitOutcome =>
+      outcome.kind === 'created'
+        ? { kind: 'created', task: toCreatedTask(tasks[index]!, outcome.status) }
+        : outcome,
+    )
+  },
+  claim: (request) => ask('claim', request),
+  waitingModels: () => ask('waitingModels'),
+  renew: (leases, leaseUntilMs) => ask('renew', leases, leaseUntilMs),
+  settle: (settlements) => ask('settle', settlements),
+  saveStep: (id, attempt, step) => ask('saveStep', id, attempt, step),
+  cancel: (tenant, id, nowMs) => ask('cancel', tenant, id, nowMs),
+  requeue: (tenant, id, nowMs) => ask('requeue', tenant, id, nowMs),
+  remove: (tenant, id) => ask('remove', tenant, id),
+  get: (tenant, id) => ask('get', tenant, id),
+  find: (id) => ask('find', id),
+  eventsAfter: (id, seq) => ask('eventsAfter', id, seq),
+  list: (filter) => ask('list', filter),
+  count: (tenant, parent) => ask('count', tenant, parent),
+  depths: () => ask('depths'),
+  results: (parent, afterPosition, limit) => ask('results', parent, afterPosition, limit),
+  promote: (nowMs, limit) => ask('promote', nowMs, limit),
+  expire: (nowMs, limit) => ask('expire', nowMs, limit),
+  rescue: (nowMs, limit) => ask('rescue', nowMs, limit),
+  nextDueMs: () => ask('nextDueMs'),
+})
+
+const makeDocuments = (ask: Ask): DocumentStore => ({
+  insert: (document) => ask('insertDocument', document),
+  get: (kind, tenant, id) => ask('getDocument', kind, tenant, id),
+  update: (document) => ask('updateDocument', document),
+  remove: (kind, tenant, id) => ask('removeDocument', kind, tenant, id),
+  list: (query) => ask('listDocuments', query),
+  listOpen: (kind, limit) => ask('listOpenDocuments', kind, limit),
+})
+
+const makeBlobs = (ask: Ask): BlobStore => ({
+  append: (id, pieces) => ask('appendBlob', id, pieces),
+  read: (id, after, limit) => ask('readBlob', id, after, limit),
+  remove: (id) => ask('removeBlob', id),
+})
+
+const makeCache = (ask: Ask): CacheStore => ({
+  get: (key) => ask('getCached', key),
+  put: (entry) => ask('putCached', entry),
+  prune: (nowMs, bytesMax, limit) => ask('pruneCache', nowMs, bytesMax, limit),
+})
+
+const makeOutbox = (ask: Ask): OutboxStore => ({
+  claim: (nowMs, leaseMs, limit) => ask('claimMessages', nowMs, leaseMs, limit),
+  settle: (id, attempt, retryAtMs) => ask('settleMessage', id, attempt, retryAtMs),
+})
+
+const makeMaintenance = (ask: Ask, path: string): Maintenance => ({
+  prune: (retention, nowMs, limit) => ask('prune', retention, nowMs, limit),
+  check: () => runAside({ path, task: 'check' }),
+  backup: async (target) => {
+    await runAside({ path, task: 'backup', target })
+  },
+  describe: () => ask('describe'),
+})

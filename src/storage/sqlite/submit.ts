@@ -1,0 +1,92 @@
+import type { NewTask, QueueLimits, SubmitOutcome } from '../store.ts'
+import type { TaskStatus } from '../task-states.ts'
+import type { Context } from './context.ts'
+import { readTask } from './read-tasks.ts'
+import { statusNumbers } from './statuses.ts'
+
+/** As `SubmitOutcome`, but a created task is not sent back to a caller who has it. */
+export type StoredOutcome =
+  Exclude<SubmitOutcome, { kind: 'created' }> | { kind: 'created'; status: 'queued' | 'delayed' }
+
+export function submit(context: Context, tasks: readonly NewTask[], limits: QueueLimits): StoredOutcome[] {
+  return tasks.map((task) => submitOne(context, task, limits))
+}
+
+function submitOne(context: Context, task: NewTask, limits: QueueLimits): StoredOutcome {
+  const known = findKnown(context, task) ?? findFull(context, task, limits)
+  if (known) return known
+  const status: TaskStatus = task.runAtMs !== null && task.runAtMs > task.createdAtMs ? 'delayed' : 'queued'
+  const n = insertTask(context, task, status)
+  if (task.idempotencyKey !== null) {
+    context
+      .sql('INSERT INTO idempotency (tenant, key, n, fingerprint) VALUES (?, ?, ?, ?)')
+      .run(task.tenant, task.idempotencyKey, n, task.fingerprint)
+  }
+  const { tenant, model, parent, payload } = task
+  context.tallies.add({ tenant, model, parent, bytes: payload.byteLength }, statusNumbers[status], 1)
+  if (status === 'queued') context.wakes.ready(model)
+  return { kind: 'created', status }
+}
+
+function insertTask(context: Context, task: NewTask, status: 'queued' | 'delayed'): number {
+  // A delayed task joins the line when its time has come: until then it must not hold its tenant back.
+  const queued = status === 'queued'
+  const { lastInsertRowid } = context
+    .sql(
+      `INSERT INTO tasks (id, tenant, endpoint, model, band, status, born, cost, tag, bytes, attempts_max, notify,
+         created_at, run_at, ready_at, deadline_at, parent, position)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    )
+    .run(
+      task.id,
+      task.tenant,
+      task.endpoint,
+      task.model,
+      task.band,
+      statusNumbers[status],
+      statusNumbers[status],
+      task.cost,
+      queued ? context.lines.takeTag(task) : null,
+      task.payload.byteLength,
+      task.attemptsMax,
+      task.notify ? 1 : 0,
+      task.createdAtMs,
+      task.runAtMs,
+      queued ? task.createdAtMs : null,
+      task.deadlineMs,
+      task.parent,
+      task.position,
+    )
+  const n = Number(lastInsertRowid)
+  context
+    .sql('INSERT INTO payloads (n, payload, metadata, attempts_each, idempotency_key) VALUES (?, ?, ?, ?, ?)')
+    .run(n, task.payload, writeMetadata(task.metadata), task.attemptsMax, task.idempotencyKey)
+  return n
+}
+
+function writeMetadata(metadata: NewTask['metadata']): string | null {
+  for (const _ in metadata) return JSON.stringify(metadata)
+  return null
+}
+
+function findKnown(context: Context, task: NewTask): StoredOutcome | null {
+  if (task.idempotencyKey === null) return null
+  const known = context
+    .sql('SELECT n, fingerprint FROM idempotency WHERE tenant = ? AND key = ?')
+    .get(task.tenant, task.idempotencyKey) as { n: number; fingerprint: string | null } | undefined
+  if (!known) return null
+  const existing = readTask(context, known.n)
+  if (known.fingerprint !== task.fingerprint) return { kind: 'conflict', id: existing.id }
+  return { kind: 'existing', task: existing }
+}
+
+function findFull(context: Context, task: NewTask, limits: QueueLimits): StoredOutcome | null {
+  const bytes = task.payload.byteLength
+  const own = context.tallies.live('tenant', task.tenant)
+  if (own.tasks >= limits.tenantTasksMax) return { kind: 'full', scope: 'tenant', what: 'tasks' }
+  if (own.bytes + bytes > limits.tenantBytesMax) return { kind: 'full', scope: 'tenant', what: 'bytes' }
+  const all = context.tallies.live('all', '')
+  if (all.tasks >= limits.tasksMax) return { kind: 'full', scope: 'all', what: 'tasks' }
+  if (all.bytes + bytes > limits.bytesMax) return { kind: 'full', scope: 'all', what: 'bytes' }
+  return null
+}
