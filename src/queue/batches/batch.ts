@@ -16,7 +16,7 @@ export const batchTransitions = {
 
 export type BatchStatus = keyof typeof batchTransitions
 
-/** What a file of results is to be, from the first byte on. */
+/** A file of results; one without lines is never published. */
 export type ResultFile = { id: string; bytes: number; lines: number }
 
 /** A batch as its document keeps it. */
@@ -42,9 +42,9 @@ export type Batch = {
   index: { id: string; pieces: number } | null
   /** Pieces of the index whose lines are tasks. */
   fed: number
-  /** The files of results: `written` once all their bytes are on disk. `unfinished` lines ran out of time. */
-  results: { written: boolean; unfinished: number; output: ResultFile; errors: ResultFile } | null
-  /** Blobs that an interrupted attempt may have left behind. */
+  /** The files of results, once all their bytes are on disk. `unfinished` lines ran out of time. */
+  results: { unfinished: number; output: ResultFile; errors: ResultFile } | null
+  /** Blobs that are being written, or that an interrupted attempt left behind. */
   scraps: readonly string[]
   /** The last counts, once it is over; before that they are counted in the store. */
   counts: { completed: number; failed: number } | null
@@ -93,7 +93,7 @@ export function nextStep(batch: Batch, liveTasks: number, nowMs: number, liveTas
     }
     case 'finalizing':
     case 'cancelling':
-      if (batch.results?.written) return { kind: 'publish' }
+      if (batch.results) return { kind: 'publish' }
       if (liveTasks === 0) return { kind: 'write' }
       // Before its time is up a task lives on only when somebody had it done again: that one is waited for.
       return batch.status === 'cancelling' || isLate ? { kind: 'cancel_tasks' } : { kind: 'wait' }

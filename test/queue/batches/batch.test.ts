@@ -36,7 +36,7 @@ const batch = (more: Partial<Batch> = {}): Batch => ({
 })
 
 const file = { id: 'file-2', bytes: 1, lines: 1 }
-const results = (written: boolean, unfinished = 0) => ({ written, unfinished, output: file, errors: file })
+const results = (unfinished = 0) => ({ unfinished, output: file, errors: file })
 
 void test('the next step follows from the state, the tasks that live and the time', () => {
   const cases: [Partial<Batch>, number, number, string][] = [
@@ -51,11 +51,10 @@ void test('the next step follows from the state, the tasks that live and the tim
     [{ status: 'finalizing' }, 5, 1000, 'cancel_tasks'],
     [{ status: 'finalizing', fed: 2 }, 1, 999, 'wait'],
     [{ status: 'finalizing' }, 0, 0, 'write'],
-    [{ status: 'finalizing', results: results(false) }, 0, 0, 'write'],
-    [{ status: 'finalizing', results: results(true) }, 0, 0, 'publish'],
+    [{ status: 'finalizing', results: results() }, 0, 0, 'publish'],
     [{ status: 'cancelling' }, 1, 0, 'cancel_tasks'],
     [{ status: 'cancelling' }, 0, 0, 'write'],
-    [{ status: 'cancelling', results: results(true) }, 0, 0, 'publish'],
+    [{ status: 'cancelling', results: results() }, 0, 0, 'publish'],
     [{ status: 'completed' }, 0, 5000, 'none'],
     [{ status: 'failed' }, 0, 5000, 'none'],
     [{ status: 'expired' }, 0, 5000, 'none'],
@@ -85,9 +84,9 @@ void test('a move notes its time; one that is not in the table throws', () => {
 })
 
 void test('how a batch ends', () => {
-  assert.equal(endOf(batch({ status: 'cancelling', results: results(true, 2) })), 'cancelled')
-  assert.equal(endOf(batch({ status: 'finalizing', results: results(true, 2) })), 'expired')
-  assert.equal(endOf(batch({ status: 'finalizing', results: results(true) })), 'completed')
+  assert.equal(endOf(batch({ status: 'cancelling', results: results(2) })), 'cancelled')
+  assert.equal(endOf(batch({ status: 'finalizing', results: results(2) })), 'expired')
+  assert.equal(endOf(batch({ status: 'finalizing', results: results() })), 'completed')
 })
 
 const request = { input_file_id: 'file-1', endpoint: '/v1/embeddings', completion_window: '24h' }
