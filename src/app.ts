@@ -53,6 +53,7 @@ export async function startApp(
     clock,
     log,
     components,
+    storageProblem: () => null,
     settings: () => settings,
     version: options.version,
     book: new RequestBook({ clock, log, writeLine, metrics: new RequestMetrics(metrics) }),

@@ -22,6 +22,8 @@ export type GatewayParts = {
   clock: Clock
   log: Logger
   settings: () => GatewaySettings
+  /** What is wrong with the storage, in a sentence; null when it takes writes. */
+  storageProblem: () => string | null
   /** The parts of this process that /healthz names. */
   components: readonly string[]
   version: string

@@ -18,7 +18,12 @@ export function addHealthRoutes(app: FastifyInstance, parts: GatewayParts, isDra
     '/healthz',
     { schema: schema('Whether every part works and every model can be served') },
     (_request, reply) => {
-      const reasons = [...(isDraining() ? ['the server is stopping'] : []), ...listProblems(parts)]
+      const storage = parts.storageProblem()
+      const reasons = [
+        ...(isDraining() ? ['the server is stopping'] : []),
+        ...(storage === null ? [] : [storage]),
+        ...listProblems(parts),
+      ]
       const status = reasons.length === 0 ? 'healthy' : 'unhealthy'
       void reply.code(reasons.length === 0 ? 200 : 503)
       return { status, components: parts.components, ...(reasons.length === 0 ? {} : { reasons }) }
