@@ -20,4 +20,4 @@ function run(task: AsideTask): AsideResult {
   }
 }
 
-parentPort!.postMessage(run(workerData as AsideTask))
+parentPort!.postMessage(run(workerData as AsideTask), [])

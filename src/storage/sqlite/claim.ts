@@ -56,7 +56,7 @@ function chooseAged(context: Context, fronts: readonly Front[], request: ClaimRe
   const chosen: number[] = []
   const taken = new Map<number, number>()
   while (chosen.length < turns && aged.length > 0) {
-    aged.sort((one, other) => one.ready_at - other.ready_at)
+    aged.sort((one, other) => one.ready_at - other.ready_at || one.band - other.band)
     const front = aged[0] as Front
     chosen.push(front.band)
     taken.set(front.band, (taken.get(front.band) ?? 0) + 1)

@@ -1,6 +1,6 @@
 import type { StatementSync } from 'node:sqlite'
 import type { Wake } from '../store.ts'
-import { Database } from './database.ts'
+import type { Database } from './database.ts'
 import { Lines } from './lines.ts'
 import { Tallies } from './tallies.ts'
 

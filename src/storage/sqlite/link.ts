@@ -83,7 +83,7 @@ export class WorkerLink {
   }
 
   #post(message: ToWorker): void {
-    this.#worker.postMessage(message)
+    this.#worker.postMessage(message, [])
   }
 
   #settle({ number, answers, wakes }: Extract<FromWorker, { kind: 'done' }>): void {

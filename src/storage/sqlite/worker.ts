@@ -17,7 +17,7 @@ export type FromWorker =
   | { kind: 'stopped' }
 
 const port = parentPort!
-const send = (message: FromWorker) => port.postMessage(message)
+const send = (message: FromWorker) => port.postMessage(message, [])
 
 function open(path: string): { context: Context; unlock: () => void } | null {
   let unlock = () => {}
