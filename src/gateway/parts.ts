@@ -1,6 +1,10 @@
 import type { Clock } from '../core/clock.ts'
 import type { Registry } from '../fleet/registry.ts'
+import type { Queue } from '../queue/queue.ts'
+import type { WebhookSettings } from '../queue/webhooks/settings.ts'
 import type { Router } from '../router/router.ts'
+import type { Store } from '../storage/store.ts'
+import type { ResultCache } from '../storage/result-cache.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { MetricsRegistry } from '../telemetry/metrics.ts'
 
@@ -19,6 +23,8 @@ export type GatewayParts = {
   registry: Registry
   router: Router
   metrics: MetricsRegistry
+  /** Answers that are given again; without it every call goes to a model. */
+  cache?: ResultCache | null
   clock: Clock
   log: Logger
   settings: () => GatewaySettings
@@ -27,4 +33,8 @@ export type GatewayParts = {
   /** The parts of this process that /healthz names. */
   components: readonly string[]
   version: string
+  /** Where tasks are submitted; without it, there are no routes for them. */
+  queue?: Queue
+  store?: Store
+  webhooks?: () => WebhookSettings
 }

@@ -23,6 +23,7 @@ import { addHealthRoutes } from './routes/health.ts'
 import { addMetricsRoute } from './routes/metrics.ts'
 import { addModelRoutes } from './routes/models.ts'
 import { addModelCallRoutes, makeModelCalls, type DirectHandler } from './routes/model-calls.ts'
+import { addTaskRoutes } from './routes/tasks.ts'
 import type { GatewayParts } from './parts.ts'
 
 declare module 'fastify' {
@@ -185,6 +186,8 @@ export class GatewayServer implements Service {
     addModelRoutes(app, this.#parts)
     addHealthRoutes(app, this.#parts, () => this.#draining)
     addMetricsRoute(app, this.#parts)
+    const { queue, webhooks } = this.#parts
+    if (queue && webhooks) addTaskRoutes(app, { ...this.#parts, queue, webhooks })
     addDocsRoutes(app)
     return app
   }

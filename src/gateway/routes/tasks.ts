@@ -1,0 +1,109 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { fail } from '../../core/errors.ts'
+import { parseTaskRequest } from '../../queue/task-request.ts'
+import type { TaskSpec } from '../../queue/task.ts'
+import type { TaskFilter } from '../../storage/store.ts'
+import { parseBody } from '../../router/calls/body.ts'
+import { checkWebhookUrl } from '../../queue/webhooks/target.ts'
+import { describeDetail, describeTask } from '../task-object.ts'
+import { readTaskId, type OneTask, type TaskParts } from '../task-parts.ts'
+import { parseInclude, parseTaskList, refuseOthers, type Query } from '../task-query.ts'
+import {
+  cancelSchema,
+  listSchema,
+  removeSchema,
+  requeueSchema,
+  showSchema,
+  submitSchema,
+} from '../task-schemas.ts'
+import { readTenant } from '../tenant.ts'
+import { addTaskEventRoutes } from './task-events.ts'
+
+const keyPattern = /^[\x20-\x7e]{1,255}$/
+
+/** The tasks of a tenant: submit, list, show, follow, cancel, requeue, remove. */
+export function addTaskRoutes(app: FastifyInstance, parts: TaskParts): void {
+  const { queue } = parts
+
+  app.post('/v1/tasks', { schema: submitSchema }, async (request, reply) => {
+    const { task, created } = await queue.submit(readSpec(request, parts))
+    return reply
+      .code(created ? 202 : 200)
+      .header('location', `/v1/tasks/${task.id}`)
+      .send(describeTask(task))
+  })
+
+  const list = async (filter: TaskFilter) => {
+    const [rows, counts] = await Promise.all([
+      queue.list({ ...filter, limit: filter.limit + 1 }),
+      queue.count(filter.tenant, filter.parent),
+    ])
+    const data = rows.slice(0, filter.limit).map(describeTask)
+    return {
+      object: 'list',
+      data,
+      first_id: data[0]?.id ?? null,
+      last_id: data.at(-1)?.id ?? null,
+      has_more: rows.length > filter.limit,
+      counts,
+    }
+  }
+  app.get('/v1/tasks', { schema: listSchema }, (request) =>
+    list(parseTaskList(request.query as Query, readTenant(request))),
+  )
+
+  app.get<OneTask>('/v1/tasks/:id', { schema: showSchema }, (request) => {
+    const include = parseInclude(request.query as Query)
+    return queue
+      .get(readTenant(request), readTaskId(request))
+      .then((detail) => describeDetail(detail, include))
+  })
+
+  addTaskEventRoutes(app, parts)
+  addTaskActions(app, parts)
+}
+
+function addTaskActions(app: FastifyInstance, { queue }: TaskParts): void {
+  app.register((scope, _options, done) => {
+    // These need no body; whatever comes as one is read and left.
+    scope.removeAllContentTypeParsers()
+    scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, parsed) => parsed(null))
+
+    scope.post<OneTask>('/v1/tasks/:id/cancel', { schema: cancelSchema }, (request) => {
+      refuseOthers(request.query as Query, [])
+      return queue.cancel(readTenant(request), readTaskId(request)).then(describeTask)
+    })
+
+    scope.post<OneTask>('/v1/tasks/:id/requeue', { schema: requeueSchema }, (request) => {
+      refuseOthers(request.query as Query, [])
+      return queue.requeue(readTenant(request), readTaskId(request)).then(describeTask)
+    })
+
+    scope.delete<OneTask>('/v1/tasks/:id', { schema: removeSchema }, async (request, reply) => {
+      refuseOthers(request.query as Query, [])
+      await queue.remove(readTenant(request), readTaskId(request))
+      return reply.code(204).send()
+    })
+    done()
+  })
+}
+
+function readSpec(request: FastifyRequest, { clock, settings, webhooks }: TaskParts): TaskSpec {
+  refuseOthers(request.query as Query, [])
+  const tenant = readTenant(request)
+  const idempotencyKey = readKey(request.headers['idempotency-key'])
+  const body = (request.body as Buffer | undefined) ?? Buffer.alloc(0)
+  const fields = parseBody(body, settings().jsonDepthMax)
+  const spec = parseTaskRequest(fields, { tenant, idempotencyKey, nowMs: clock.wallMs() })
+  if (spec.webhook) checkWebhookUrl(spec.webhook.url, webhooks())
+  return spec
+}
+
+function readKey(key: string | string[] | undefined): string | null {
+  if (key === undefined) return null
+  if (typeof key === 'string' && keyPattern.test(key)) return key
+  throw fail('invalid_request', {
+    message: 'The header `Idempotency-Key` must be 1 to 255 printable ASCII characters.',
+    param: 'Idempotency-Key',
+  })
+}
