@@ -5,6 +5,13 @@ import { commandName } from './version.ts'
 /** A running server as the commands talk to it. */
 export type Server = { url: string; apiKey: string | null }
 
+/** The body and its type, for `ask`. */
+export const jsonBody = (body: unknown): RequestInit => ({
+  method: 'POST',
+  headers: { 'content-type': 'application/json' },
+  body: JSON.stringify(body),
+})
+
 /** One entry of `GET /v1/models`; other servers leave the counts out. */
 export type ListedModel = {
   id: string
@@ -49,7 +56,8 @@ function readMessage(text: string): string | null {
 
 const errorTextCharactersMax = 300
 
-async function explainStatus(server: Server, path: string, response: Response): Promise<SetupError> {
+/** What a refusal says, and what to do about it. */
+export async function explainStatus(server: Server, path: string, response: Response): Promise<SetupError> {
   const text = await response.text().catch(() => '')
   const said = readMessage(text) ?? text.trim().slice(0, errorTextCharactersMax)
   if (response.status === 401 || response.status === 403) {
@@ -75,8 +83,8 @@ export async function ask(server: Server, path: string, init: RequestInit = {}):
 }
 
 /** The JSON of a successful answer; anything else is a SetupError. */
-export async function askForJson(server: Server, path: string): Promise<unknown> {
-  const response = await ask(server, path)
+export async function askForJson(server: Server, path: string, init: RequestInit = {}): Promise<unknown> {
+  const response = await ask(server, path, init)
   if (!response.ok) throw await explainStatus(server, path, response)
   try {
     return await response.json()

@@ -3,6 +3,7 @@ import { isatty } from 'node:tty'
 import { SetupError } from '../core/errors.ts'
 import { findServer, listModels, streamChat, type ListedModel, type Server } from './api-client.ts'
 import { makeRequest, readLine, remember, type Session } from './chat-session.ts'
+import { keepText } from './plain-text.ts'
 
 export type ChatOptions = {
   url?: string
@@ -15,10 +16,6 @@ export type ChatOptions = {
 const exitInterrupted = 130
 
 const write = (text: string) => process.stdout.write(text)
-
-/** On a terminal, a model must not be able to move the cursor or set the title: only text gets through. */
-// oxlint-disable-next-line no-control-regex
-const keepText = (text: string) => text.replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '')
 
 function readNumber(flag: string, text: string | undefined, range: { min: number; max: number; whole: boolean }) {
   if (text === undefined) return null

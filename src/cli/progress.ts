@@ -13,27 +13,49 @@ export function formatBytes(bytes: number): string {
 
 const barCells = 24
 
+function drawBar(share: number): string {
+  const filled = Math.floor(share * barCells)
+  return '█'.repeat(filled) + '░'.repeat(barCells - filled)
+}
+
 export function formatProgress({ label, doneBytes, totalBytes }: Progress): string {
   if (totalBytes === null || totalBytes === 0) return `${label} ${formatBytes(doneBytes)}`
   const share = Math.min(1, doneBytes / totalBytes)
-  const filled = Math.floor(share * barCells)
-  const bar = '█'.repeat(filled) + '░'.repeat(barCells - filled)
-  return `${label} ${bar} ${Math.floor(share * 100)}% of ${formatBytes(totalBytes)}`
+  return `${label} ${drawBar(share)} ${Math.floor(share * 100)}% of ${formatBytes(totalBytes)}`
+}
+
+export type Counts = { label: string; done: number; failed: number; total: number }
+
+/** `in_progress ████░░░░ 40% 398 of 1000, 2 failed` */
+export function formatCounts({ label, done, failed, total }: Counts): string {
+  const share = total === 0 ? 0 : Math.min(1, (done + failed) / total)
+  const failures = failed === 0 ? '' : `, ${failed} failed`
+  return `${label} ${drawBar(share)} ${Math.floor(share * 100)}% ${done} of ${total} done${failures}`
 }
 
 const barEveryMs = 100
 const lineEveryMs = 5000
 
-/** Shows progress on `stream`: a bar that moves on a terminal, elsewhere a line now and then. */
-export function makeProgress(stream: NodeJS.WriteStream, clock: Clock): (progress: Progress) => void {
+/** Shows one line that changes on a terminal, elsewhere a line now and then; a last one always. */
+export function makeStatusLine(
+  stream: NodeJS.WriteStream,
+  clock: Clock,
+): (text: string, isLast: boolean) => void {
   let lastMs = -Infinity
-  return (progress) => {
-    const isDone = progress.totalBytes !== null && progress.doneBytes >= progress.totalBytes
+  return (text, isLast) => {
     const everyMs = stream.isTTY ? barEveryMs : lineEveryMs
-    if (!isDone && clock.now() - lastMs < everyMs) return
+    if (!isLast && clock.now() - lastMs < everyMs) return
     lastMs = clock.now()
-    const text = formatProgress(progress)
-    if (stream.isTTY) stream.write(`\r\u001b[2K${text}${isDone ? '\n' : ''}`)
+    if (stream.isTTY) stream.write(`\r\u001b[2K${text}${isLast ? '\n' : ''}`)
     else stream.write(`${text}\n`)
+  }
+}
+
+/** Shows how far a transfer of bytes is. */
+export function makeProgress(stream: NodeJS.WriteStream, clock: Clock): (progress: Progress) => void {
+  const show = makeStatusLine(stream, clock)
+  return (progress) => {
+    const { doneBytes, totalBytes } = progress
+    show(formatProgress(progress), totalBytes !== null && doneBytes >= totalBytes)
   }
 }
