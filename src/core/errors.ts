@@ -26,6 +26,7 @@ export const errorTable = {
   internal: { status: 500, type: 'server_error', retryable: true, meaning: 'A fault of this server. The log holds the details under the request id.' },
   upstream_failed: { status: 502, type: 'server_error', retryable: true, meaning: 'The model instance failed or broke off, and no other could take over.' },
   upstream_invalid: { status: 502, type: 'server_error', retryable: true, meaning: 'The model instance answered something that is not an answer.' },
+  stream_broken: { status: 502, type: 'server_error', retryable: false, meaning: 'A background response broke off after a part of it had been streamed; it is not begun again, for the second text would be another one.' },
   upstream_unauthorized: { status: 502, type: 'server_error', retryable: false, meaning: 'The model instance refused the key that this server holds for it.' },
   engine_overloaded: { status: 503, type: 'server_error', retryable: true, meaning: 'The waiting line of the model instance is full.' },
   no_instance: { status: 503, type: 'server_error', retryable: true, meaning: 'The model is known, but none of its instances is available now.' },

@@ -50,14 +50,15 @@ const roles = ['user', 'assistant', 'system', 'developer']
 const statuses = ['in_progress', 'completed', 'incomplete']
 
 /** The input of a request as items. Throws an error that names the place, such as `input[2].content[0].type`. */
-export function parseInput(input: string | readonly Fields[]): Item[] {
+export function parseInput(input: string | readonly unknown[]): Item[] {
   if (typeof input !== 'string') return input.map((item, index) => parseItem(item, `input[${index}]`))
   return [
     { type: 'message', role: 'user', status: 'completed', content: [{ type: 'input_text', text: input }] },
   ]
 }
 
-function parseItem(item: Fields, path: string): Item {
+function parseItem(item: unknown, path: string): Item {
+  if (!isObject(item)) throw invalid(path, `must be an object; it is ${show(item)}`)
   const type = item['type'] ?? (item['role'] === undefined ? null : 'message')
   switch (type) {
     case 'message':

@@ -78,11 +78,11 @@ export function parseResponsesBody(body: Fields): ResponsesRequest {
   const text = (name: string) => (body[name] ?? null) as string | null
   const number = (name: string) => (body[name] ?? null) as number | null
   const fields = (name: string) => (body[name] ?? {}) as Fields
-  const list = (name: string) => (body[name] ?? []) as Fields[]
+  const list = (name: string) => (body[name] ?? []) as unknown[]
   const tools = parseTools(list('tools'))
   const request: ResponsesRequest = {
     model: body['model'] as string,
-    input: parseInput(body['input'] as string | Fields[]),
+    input: parseInput(body['input'] as string | unknown[]),
     instructions: text('instructions'),
     previousResponseId: text('previous_response_id'),
     stream: body['stream'] === true,
@@ -93,13 +93,13 @@ export function parseResponsesBody(body: Fields): ResponsesRequest {
     temperature: number('temperature'),
     topP: number('top_p'),
     topLogprobs: number('top_logprobs') ?? 0,
-    hasLogprobs: readInclude((body['include'] ?? []) as string[]) || (number('top_logprobs') ?? 0) > 0,
+    hasLogprobs: readInclude(list('include')) || (number('top_logprobs') ?? 0) > 0,
     tools,
     toolChoice: parseToolChoice(body['tool_choice'], tools),
     parallelToolCalls: (body['parallel_tool_calls'] ?? null) as boolean | null,
     format: readFormat(fields('text')),
     effort: readEffort(fields('reasoning')),
-    metadata: readMetadata(fields('metadata') as Record<string, string>),
+    metadata: readMetadata(fields('metadata')),
     user: text('user'),
     promptCacheKey: text('prompt_cache_key'),
     safetyIdentifier: text('safety_identifier'),
@@ -141,7 +141,7 @@ function refuseValue(body: Fields, name: string, allowed: readonly string[], why
 }
 
 /** Whether log probabilities are asked for. */
-function readInclude(include: readonly string[]): boolean {
+function readInclude(include: readonly unknown[]): boolean {
   for (const [index, name] of include.entries()) {
     // The stored input holds the URLs of its images anyway.
     if (name === 'message.output_text.logprobs' || name === 'message.input_image.image_url') continue
@@ -191,12 +191,14 @@ function readEffort(reasoning: Fields): string | null {
   throw invalid('reasoning.effort', `must be a string; it is ${show(effort)}`)
 }
 
-/** OpenAI's own limits; the length of a value is in the schema. */
-function readMetadata(metadata: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
-  const keys = Object.keys(metadata)
-  if (keys.length > 16) throw invalid('metadata', `must hold at most 16 pairs; it holds ${keys.length}`)
-  if (keys.some((key) => key.length < 1 || key.length > 64)) {
-    throw invalid('metadata', 'must have keys of 1 to 64 characters')
+/** OpenAI's own limits. */
+function readMetadata(metadata: Fields): Readonly<Record<string, string>> {
+  const pairs = Object.entries(metadata)
+  if (pairs.length > 16) throw invalid('metadata', `must hold at most 16 pairs; it holds ${pairs.length}`)
+  for (const [key, value] of pairs) {
+    if (key.length < 1 || key.length > 64) throw invalid('metadata', 'must have keys of 1 to 64 characters')
+    if (typeof value === 'string' && value.length <= 512) continue
+    throw invalid(`metadata.${key}`, `must be a string of at most 512 characters; it is ${show(value)}`)
   }
-  return metadata
+  return metadata as Record<string, string>
 }

@@ -226,3 +226,9 @@ export function identifyItems(responseId: string, items: readonly Item[], taken:
     return { ...item, id }
   })
 }
+
+/** A response that was whole, and then could not be kept. */
+export const failResponse = (
+  response: ResponseObject,
+  error: { code: string; message: string },
+): ResponseObject => ({ ...response, status: 'failed', completed_at: null, error: toResponseError(error) })

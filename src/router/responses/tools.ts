@@ -17,10 +17,11 @@ export type ToolChoice =
   | { type: 'allowed_tools'; mode: 'auto' | 'required'; tools: readonly { type: 'function'; name: string }[] }
 
 /** The functions of a request; any other kind of tool is refused by its name. */
-export function parseTools(tools: readonly Fields[]): FunctionTool[] {
+export function parseTools(tools: readonly unknown[]): FunctionTool[] {
   const names = new Set<string>()
   return tools.map((tool, index) => {
     const path = `tools[${index}]`
+    if (!isObject(tool)) throw invalid(path, `must be an object; it is ${show(tool)}`)
     if (tool['type'] !== 'function') {
       throw unsupported(
         `${path}.type`,

@@ -1,0 +1,143 @@
+import type { Clock } from '../../core/clock.ts'
+import { fail } from '../../core/errors.ts'
+import { isLastEvent, packEvent, typeOfEvent } from '../../router/responses/events.ts'
+import { describeResponse } from '../../router/responses/response.ts'
+import type { Store, TaskDetail } from '../../storage/store.ts'
+import { isFinal } from '../../storage/task-states.ts'
+import type { ResponseEventLog } from './event-log.ts'
+import { askStore } from './stored-responses.ts'
+import { describeTaskResponse, readTaskRequest, toResponseId } from './task-response.ts'
+
+/** `created` and `queued` are told of every task, whether it has begun or not; they are not kept. */
+const leadEvents = 2
+/** How soon, and how late, the storage is asked again when nobody in this process tells of an event. */
+const pollMs = { first: 50, last: 1_000 } as const
+
+export type NumberedEvent = { sequenceNumber: number; packed: string }
+
+type FollowParts = { store: Store; log: ResponseEventLog; clock: Clock }
+
+/**
+ * The events of a background stream after the one with this number: those kept, then those to come, up to the last.
+ * The stream of a task that ended without a last word of its own (cancelled, expired, given up) gets one here.
+ * Ends early when `signal` aborts. Ask `isOverAt` first.
+ */
+export async function* followEvents(
+  parts: FollowParts,
+  { detail, after }: { detail: TaskDetail; after: number },
+  signal: AbortSignal,
+): AsyncGenerator<NumberedEvent, void, undefined> {
+  const { store, log } = parts
+  const { task } = detail
+  const responseId = toResponseId(task.id)
+  for (const [sequenceNumber, packed] of describeLead(detail).entries()) {
+    if (sequenceNumber > after) yield { sequenceNumber, packed }
+  }
+  let number = toPieceNumber(after)
+  const bell = new Bell(parts.clock)
+  const unwatch = log.watch(responseId, bell.ring)
+  const unlisten = store.onWake((wake) => {
+    if (wake.kind === 'changed' && wake.id === task.id) bell.ring()
+  })
+  try {
+    let waitMs: number = pollMs.first
+    while (!signal.aborted) {
+      // Asked before the events: those of an ended task are all there when it is known to have ended.
+      const current = await askStore(() => store.tasks.find(task.id))
+      const page = await log.read(responseId, number)
+      for (const piece of page) {
+        number = piece.number
+        yield { sequenceNumber: number + leadEvents - 1, packed: piece.packed }
+        if (isLastEvent(typeOfEvent(piece.packed))) return
+      }
+      if (page.length > 0) {
+        waitMs = pollMs.first
+      } else if (!current || isFinal(current.status)) {
+        yield { sequenceNumber: number + leadEvents, packed: await describeEnd(store, detail) }
+        return
+      } else {
+        const hasNews = await bell.wait(waitMs, signal)
+        waitMs = hasNews ? pollMs.first : Math.min(waitMs * 2, pollMs.last)
+      }
+    }
+  } finally {
+    unwatch()
+    unlisten()
+  }
+}
+
+/** The number of the piece that holds an event; 0 for those that are not kept. */
+const toPieceNumber = (sequenceNumber: number) => Math.max(0, sequenceNumber - leadEvents + 1)
+
+/**
+ * Whether nothing comes after the event with this number: it was the last kept, or told of the end of a task that had
+ * no last word of its own. Throws invalid_request for the number of an event that there has not been yet.
+ */
+export async function isOverAt(parts: FollowParts, { task }: TaskDetail, after: number): Promise<boolean> {
+  const number = toPieceNumber(after)
+  if (number === 0) return false
+  const [piece] = await parts.log.read(toResponseId(task.id), number - 1)
+  if (piece) return isLastEvent(typeOfEvent(piece.packed))
+  const current = await askStore(() => parts.store.tasks.find(task.id))
+  if (!current || isFinal(current.status)) return true
+  throw fail('invalid_request', {
+    message: '`starting_after` must be the number of an event that has been sent.',
+    param: 'starting_after',
+  })
+}
+
+/** The first two events, which say what was asked for. */
+function describeLead({ task, payload }: TaskDetail): string[] {
+  const request = readTaskRequest(payload)
+  if (!request) throw fail('internal')
+  const identity = { id: toResponseId(task.id), createdAtMs: task.createdAtMs }
+  const response = describeResponse(request, identity, { status: 'queued' })
+  return ['response.created', 'response.queued'].map((type) => packEvent({ type, response }))
+}
+
+async function describeEnd(store: Store, { task, payload }: TaskDetail): Promise<string> {
+  const detail = await askStore(() => store.tasks.get(task.tenant, task.id))
+  const request = readTaskRequest(payload)
+  if (!detail || !request) {
+    const message = 'The response was deleted.'
+    return packEvent({ type: 'error', code: 'task_not_found', message, param: null })
+  }
+  const response = describeTaskResponse(detail.task, request, detail.result)
+  const isWhole = response.status === 'completed' || response.status === 'incomplete'
+  return packEvent({ type: isWhole ? `response.${response.status}` : 'response.failed', response })
+}
+
+/** Wakes one follower. What rings between two waits is not lost. */
+class Bell {
+  readonly #clock: Clock
+  #hasRung = false
+  #wake: (() => void) | null = null
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  readonly ring = (): void => {
+    this.#hasRung = true
+    this.#wake?.()
+  }
+
+  /** Resolves after `ms` at the latest; with whether it rang. */
+  async wait(ms: number, signal: AbortSignal): Promise<boolean> {
+    if (!this.#hasRung && !signal.aborted) {
+      await new Promise<void>((resolve) => {
+        const cancelTimer = this.#clock.after(ms, resolve)
+        const wake = () => {
+          cancelTimer()
+          resolve()
+        }
+        this.#wake = wake
+        signal.addEventListener('abort', wake, { once: true })
+      })
+    }
+    this.#wake = null
+    const hasRung = this.#hasRung
+    this.#hasRung = false
+    return hasRung
+  }
+}

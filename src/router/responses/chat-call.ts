@@ -1,0 +1,33 @@
+import type { Call } from '../call.ts'
+import { replaceModel, type Fields } from '../calls/body.ts'
+import { hashPrefixBlocks } from '../policies/prefix-blocks.ts'
+
+/** A chat completion that this program asks for itself, as the router takes calls. */
+export class ChatCall implements Call {
+  readonly id: string
+  readonly path = '/chat/completions'
+  readonly model: string
+  readonly stream: boolean
+  readonly headers: readonly string[]
+  readonly sessionKey: string | null
+  readonly #body: Buffer
+  #blocks: readonly number[] | null = null
+
+  constructor(parts: { id: string; body: Fields; sessionKey: string | null; headers: readonly string[] }) {
+    this.id = parts.id
+    this.model = parts.body['model'] as string
+    this.stream = parts.body['stream'] === true
+    this.headers = parts.headers
+    this.sessionKey = parts.sessionKey
+    this.#body = Buffer.from(JSON.stringify(parts.body))
+  }
+
+  bodyFor(upstreamModel: string): Buffer {
+    return upstreamModel === this.model ? this.#body : replaceModel(this.#body, upstreamModel)
+  }
+
+  prefixBlocks(): readonly number[] {
+    this.#blocks ??= hashPrefixBlocks(this.#body, 'messages')
+    return this.#blocks
+  }
+}
