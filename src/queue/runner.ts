@@ -1,7 +1,8 @@
-import type { Clock } from '../core/clock.ts'
 import { fail } from '../core/errors.ts'
 import type { Router } from '../router/router.ts'
 import type { TaskRow, TaskStep, TaskUsage } from '../storage/store.ts'
+import { callEndpoints, makeCallExecutor } from './call-executor.ts'
+import { runSequence } from './sequence.ts'
 import type { CallWork, TaskEndpoint, TaskPayload } from './task.ts'
 
 /** A claimed task. */
@@ -26,17 +27,12 @@ export type JobResult = {
 /** Throws ApiError; `retryable` of the error table and retryAfterMs decide about another attempt. */
 export type Executor = (job: Job, work: CallWork, context: JobContext) => Promise<JobResult>
 
-/** The only door of the queue to a model. */
-export type RunCall = Pick<Router, 'run'>
-
 /** Runs one claimed task: finds the executor of its endpoint, or goes through the steps of a sequence. */
 export class Runner {
   readonly #executors = new Map<TaskEndpoint, Executor>()
 
-  readonly #router: RunCall
-
-  constructor(parts: { router: RunCall; clock: Clock }) {
-    this.#router = parts.router
+  constructor(parts: { router: Pick<Router, 'run'> }) {
+    for (const endpoint of callEndpoints) this.register(endpoint, makeCallExecutor(parts))
   }
 
   /** Sets who answers an endpoint, in place of whoever did. */
@@ -47,9 +43,17 @@ export class Runner {
   /** Throws ApiError. */
   async run(job: Job, context: JobContext): Promise<JobResult> {
     const { work } = job.payload
-    if (work.endpoint === 'sequence') throw fail('internal')
-    const executor = this.#executors.get(work.endpoint)
-    if (!executor || !this.#router) throw fail('internal', { message: `Nothing answers ${work.endpoint}.` })
-    return executor(job, work, context)
+    if (work.endpoint !== 'sequence') return this.#executorOf(work.endpoint)(job, work, context)
+    return runSequence(job, {
+      steps: work.steps,
+      context,
+      executorOf: (endpoint) => this.#executorOf(endpoint),
+    })
+  }
+
+  #executorOf(endpoint: TaskEndpoint): Executor {
+    const executor = this.#executors.get(endpoint)
+    if (!executor) throw fail('internal', { message: `Nothing answers ${endpoint} here.` })
+    return executor
   }
 }
