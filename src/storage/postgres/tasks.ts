@@ -1,0 +1,204 @@
+import { Batcher } from '../batcher.ts'
+import {
+  StoreUnavailable,
+  type ClaimedTask,
+  type ClaimRequest,
+  type LeaseState,
+  type MovedTask,
+  type NewTask,
+} from '../store.ts'
+import type { QueueLimits, SettleOutcome, Settlement, SubmitOutcome, TaskFilter, TaskStep, TaskStore, Wake } from '../store.ts' // prettier-ignore
+import { claim } from './claim.ts'
+import type { Database } from './database.ts'
+import { expire, nextDueMs, promote, rescue, type Swept } from './due.ts'
+import { cancel, remove, requeue } from './hand.ts'
+import { eventsAfter, find, get, list, results, waitingModels } from './read-tasks.ts'
+import { renewAll, saveStep, settleAll, type Lease } from './settle.ts'
+import { submitAll, type SubmitCall } from './submit.ts'
+import type { Tallies } from './tallies.ts'
+import { splitByBytes } from './values.ts'
+import type { WakeLine } from './wakes.ts'
+
+/** A transaction carries no more than this, unless one call alone has more. */
+const batchBytesMax = 16_777_216
+/** What a task weighs beside its bytes, so that the number of rows has an end as well. */
+const rowBytes = 8_192
+const waitingMax = 20_000
+
+/** The answer to one call of a batch: another call's failure is not its own. */
+type Answer<T> = { value: T } | { error: unknown }
+
+export class PostgresTasks implements TaskStore {
+  readonly #database: Database
+  readonly #tallies: Tallies
+  readonly #wakes: WakeLine
+  readonly #submits: Batcher<SubmitCall, Answer<SubmitOutcome[]>>
+  readonly #settles: Batcher<Settlement, Answer<SettleOutcome>>
+  readonly #renewals: Batcher<Lease, LeaseState>
+
+  constructor(database: Database, tallies: Tallies, wakes: WakeLine) {
+    this.#database = database
+    this.#tallies = tallies
+    this.#wakes = wakes
+    this.#submits = new Batcher({ run: (calls) => this.#submitBatch(calls), batchMax: 2_000, waitingMax })
+    this.#settles = new Batcher({ run: (batch) => this.#settleBatch(batch), batchMax: 2_000, waitingMax })
+    this.#renewals = new Batcher({
+      run: (batch) => renewAll(this.#database, batch),
+      batchMax: 2_000,
+      waitingMax,
+    })
+  }
+
+  async submit(tasks: readonly NewTask[], limits: QueueLimits): Promise<SubmitOutcome[]> {
+    return tasks.length === 0 ? [] : open(await this.#submits.add({ tasks, limits }))
+  }
+
+  async claim(request: ClaimRequest): Promise<ClaimedTask[]> {
+    const claimed = await claim(this.#database, request)
+    if (claimed.length > 0) {
+      this.#tallies.note()
+      this.#wakes.tell(claimed.map(({ task: { id, parent } }) => ({ kind: 'changed', id, parent })))
+    }
+    return claimed
+  }
+
+  waitingModels(): Promise<string[]> {
+    return waitingModels(this.#database)
+  }
+
+  renew(leases: readonly { id: string; attempt: number }[], leaseUntilMs: number): Promise<LeaseState[]> {
+    return Promise.all(
+      leases.map(({ id, attempt }) => this.#renewals.add({ id, attempt, untilMs: leaseUntilMs })),
+    )
+  }
+
+  async settle(settlements: readonly Settlement[]): Promise<SettleOutcome[]> {
+    const answers = await Promise.all(settlements.map((settlement) => this.#settles.add(settlement)))
+    return answers.map(open)
+  }
+
+  saveStep(id: string, attempt: number, step: TaskStep): Promise<boolean> {
+    return saveStep(this.#database, { id, attempt, step })
+  }
+
+  async cancel(tenant: string, id: string, nowMs: number) {
+    return this.#toldByHand(await cancel(this.#database, { tenant, id, nowMs }))
+  }
+
+  async requeue(tenant: string, id: string, nowMs: number) {
+    return this.#toldByHand(await requeue(this.#database, { tenant, id, nowMs }))
+  }
+
+  async remove(tenant: string, id: string): Promise<'removed' | 'live' | null> {
+    const removed = await remove(this.#database, tenant, id)
+    if (removed === 'removed') this.#tallies.note()
+    return removed
+  }
+
+  get(tenant: string, id: string) {
+    return get(this.#database, tenant, id)
+  }
+
+  find(id: string) {
+    return find(this.#database, id)
+  }
+
+  eventsAfter(id: string, seq: number) {
+    return eventsAfter(this.#database, id, seq)
+  }
+
+  list(filter: TaskFilter) {
+    return list(this.#database, filter)
+  }
+
+  count(tenant: string, parent?: string) {
+    return this.#tallies.count(tenant, parent)
+  }
+
+  depths() {
+    return this.#tallies.depths()
+  }
+
+  results(parent: string, afterPosition: number, limit: number) {
+    return results(this.#database, { parent, afterPosition, limit })
+  }
+
+  async promote(nowMs: number, limit: number): Promise<MovedTask[]> {
+    return this.#toldSwept(await promote(this.#database, nowMs, limit))
+  }
+
+  async expire(nowMs: number, limit: number): Promise<MovedTask[]> {
+    return this.#toldSwept(await expire(this.#database, nowMs, limit))
+  }
+
+  async rescue(nowMs: number, limit: number): Promise<MovedTask[]> {
+    return this.#toldSwept(await rescue(this.#database, nowMs, limit))
+  }
+
+  nextDueMs(): Promise<number | null> {
+    return nextDueMs(this.#database)
+  }
+
+  async #submitBatch(calls: SubmitCall[]): Promise<Answer<SubmitOutcome[]>[]> {
+    const bytesOf = ({ tasks }: SubmitCall) =>
+      tasks.reduce((sum, { payload }) => sum + payload.byteLength + rowBytes, 0)
+    return this.#inParts(splitByBytes(calls, bytesOf, batchBytesMax), async (part) => {
+      const outcomes = await submitAll(this.#database, part)
+      const models = new Set<string>()
+      for (const outcome of outcomes.flat()) {
+        if (outcome.kind === 'created' && outcome.task.status === 'queued') models.add(outcome.task.model)
+      }
+      this.#tallies.note()
+      this.#wakes.tell([...models].map((model): Wake => ({ kind: 'ready', model })))
+      return outcomes
+    })
+  }
+
+  async #settleBatch(batch: Settlement[]): Promise<Answer<SettleOutcome>[]> {
+    const bytesOf = ({ outcome }: Settlement) =>
+      rowBytes + ('result' in outcome ? (outcome.result?.byteLength ?? 0) : 0)
+    return this.#inParts(splitByBytes(batch, bytesOf, batchBytesMax), async (part) => {
+      const { outcomes, wakes } = await settleAll(this.#database, part)
+      this.#tallies.note()
+      this.#wakes.tell(wakes)
+      return outcomes
+    })
+  }
+
+  /** One transaction after another; those that were committed are answered so, whatever becomes of the rest. */
+  async #inParts<In, Out>(
+    parts: readonly In[][],
+    run: (part: In[]) => Promise<Out[]>,
+  ): Promise<Answer<Out>[]> {
+    const answers: Answer<Out>[] = []
+    let failed: { error: unknown } | null = null
+    for (const part of parts) {
+      try {
+        // With the server away, the rest of a large batch does not wait for it again.
+        if (failed) answers.push(...part.map(() => failed as { error: unknown }))
+        else answers.push(...(await run(part)).map((value) => ({ value })))
+      } catch (error) {
+        answers.push(...part.map(() => ({ error })))
+        if (error instanceof StoreUnavailable) failed = { error }
+      }
+    }
+    return answers
+  }
+
+  #toldByHand<T>({ result, wakes }: { result: T; wakes: Wake[] }): T {
+    if (wakes.length > 0) this.#tallies.note()
+    this.#wakes.tell(wakes)
+    return result
+  }
+
+  #toldSwept({ moved, wakes }: Swept): MovedTask[] {
+    if (moved.length > 0) this.#tallies.note()
+    this.#wakes.tell(wakes)
+    return moved
+  }
+}
+
+function open<T>(answer: Answer<T>): T {
+  if ('error' in answer) throw answer.error
+  return answer.value
+}
