@@ -30,7 +30,7 @@ function intercept(
   }
   const { tasks, documents, blobs, cache, outbox, maintenance } = store
   const parts = Object.entries({ tasks, documents, blobs, cache, outbox, maintenance }).map(wrap)
-  return { ...Object.fromEntries(parts), onWake: () => () => {} } as Store
+  return { ...Object.fromEntries(parts), onWake: () => () => {} } as unknown as Store
 }
 
 /**
