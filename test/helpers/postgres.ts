@@ -10,7 +10,7 @@ export type TestDatabase = {
   name: string
   /** For looks at it, and harm done to it, from outside. */
   query<R extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<R[]>
-  /** As before the first start. */
+  /** Empties all tables; a new schema for each test would take ten times as long. */
   clear(): Promise<void>
   drop(): Promise<void>
 }
@@ -28,7 +28,13 @@ export async function createDatabase(server = serviceUrl('postgresql')): Promise
     name,
     query: async <R extends pg.QueryResultRow>(text: string, values: unknown[] = []) =>
       (await pool.query<R>(text, values)).rows,
-    clear: async () => void (await pool.query('DROP SCHEMA IF EXISTS autoglm CASCADE')),
+    clear: async () => {
+      const { rows } = await pool.query<{ table: string }>(
+        `SELECT format('%I.%I', schemaname, tablename) AS table FROM pg_tables
+         WHERE schemaname = 'autoglm' AND tablename <> 'schema_version'`,
+      )
+      await pool.query(rows.map(({ table }) => `DELETE FROM ${table};`).join(' '))
+    },
     drop: async () => {
       await pool.end()
       await runOnce(server, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)

@@ -98,11 +98,12 @@ async function takeAged(
   request: ClaimRequest,
   { owner, aged }: { owner: string; aged: readonly number[] },
 ): Promise<ClaimedColumns[]> {
-  const rows: ClaimedColumns[] = []
+  const lines = new Map<number, ClaimedColumns[]>()
   for (const band of new Set(aged)) {
     const limit = aged.filter((other) => other === band).length
-    rows.push(...(await take(client, request, { owner, limit, band })))
+    lines.set(band, await take(client, request, { owner, limit, band }))
   }
+  const rows = aged.flatMap((band) => lines.get(band)?.shift() ?? [])
   const limit = request.limit - rows.length
   if (limit > 0) rows.push(...(await take(client, request, { owner, limit })))
   return rows

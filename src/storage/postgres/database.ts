@@ -4,6 +4,7 @@ import type { Clock } from '../../core/clock.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { StoreUnavailable } from '../store.ts'
 import { judgeFailure, toUnavailable } from './failures.ts'
+import { toStorable } from './values.ts'
 
 /** Prepared once on each connection, under its name. */
 export type Statement = { name: string; text: string }
@@ -54,16 +55,9 @@ const settings = {
   tcp_keepalives_count: '3',
 }
 
-const parseNumber = (text: string) => Number(text)
-const bigintOid = 20
-
-/** Whole numbers stay numbers: none here is beyond 2^53. */
-const types: pg.CustomTypesConfig = {
-  getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
-    oid === bigintOid && format !== 'binary'
-      ? parseNumber
-      : (pg.types.getTypeParser(oid, format as 'text') as unknown)) as typeof pg.types.getTypeParser,
-}
+/** Whole numbers of 8 bytes stay numbers: none here is beyond 2^53. */
+const types = new pg.TypeOverrides()
+types.setTypeParser(pg.types.builtins.INT8, Number)
 
 /** How a connection is opened: of the pool, for listening, for migrations. */
 export function makeClientConfig({ url, limits }: Pick<DatabaseOptions, 'url' | 'limits'>): pg.ClientConfig {
@@ -100,11 +94,13 @@ export class Database {
 
   open(): void {
     const { connectionsMax, limits, log } = this.#options
+    // The pool waits for what this returns, although its types do not say so.
+    const onConnect = { onConnect: (client: pg.ClientBase) => prepareConnection(client, limits) }
     const pool = new pg.Pool({
       ...makeClientConfig(this.#options),
       max: connectionsMax,
       idleTimeoutMillis: 60_000,
-      onConnect: (client) => prepareConnection(client, limits),
+      ...onConnect,
     })
     // An idle connection that breaks is dropped by the pool; without a listener the process would end.
     pool.on('error', (error) => log.warn({ reason: error.message }, 'a connection to PostgreSQL broke'))
@@ -204,11 +200,15 @@ export class Database {
   }
 }
 
+/** A NUL, or half of a surrogate pair, is an error to the server: both are stored as something else (see values.ts). */
+const toSendable = (value: unknown): unknown =>
+  typeof value === 'string' ? toStorable(value) : Array.isArray(value) ? value.map(toSendable) : value
+
 export async function execute<R>(
   client: pg.ClientBase,
   statement: Statement,
   values: readonly unknown[] = [],
 ): Promise<R[]> {
-  const { rows } = await client.query({ ...statement, values: values as unknown[] })
+  const { rows } = await client.query({ ...statement, values: values.map(toSendable) })
   return rows as R[]
 }

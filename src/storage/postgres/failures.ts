@@ -20,7 +20,7 @@ export function judgeFailure(error: unknown): FailureKind {
     // A TypeError comes from our own values; whatever else has no SQLSTATE comes from the socket.
     return error instanceof TypeError || error instanceof RangeError ? 'fault' : 'lost'
   }
-  if (conflicts.has(code)) return 'conflict'
+  if (conflicts.has(code) || isKeyTaken(error)) return 'conflict'
   // 53: out of disk, memory or connections.
   if (refusals.has(code) || code.startsWith('53')) return 'refused'
   // 08: connection exception. 57P: shutdown, crash, cannot connect now, termination by an administrator, idle session.
@@ -37,7 +37,9 @@ export function readCode(error: unknown): string | null {
     : null
 }
 
-export const isUniqueViolation = (error: unknown) => readCode(error) === '23505'
+/** Another process took the same idempotency key at the same moment: the next look finds its task. */
+const isKeyTaken = (error: unknown) =>
+  readCode(error) === '23505' && (error as { constraint?: string }).constraint === 'idempotency_pkey'
 
 export function toUnavailable(error: unknown): StoreUnavailable {
   if (error instanceof StoreUnavailable) return error

@@ -214,7 +214,7 @@ async function fillIn(client: ClientBase, decisions: readonly Decision[][]): Pro
     list.map((decision) =>
       'id' in decision && decision.kind === 'existing'
         ? { kind: 'existing', task: rows.get(decision.id)! }
-        : (decision as SubmitOutcome),
+        : decision,
     ),
   )
 }

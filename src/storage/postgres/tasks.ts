@@ -165,21 +165,26 @@ export class PostgresTasks implements TaskStore {
     })
   }
 
-  /** One transaction after another; those that were committed are answered so, whatever becomes of the rest. */
+  /**
+   * One transaction after another; those that were committed are answered so, whatever becomes of the rest. What fails
+   * through a fault of one call is run again call by call, and harms no other.
+   */
   async #inParts<In, Out>(
     parts: readonly In[][],
     run: (part: In[]) => Promise<Out[]>,
   ): Promise<Answer<Out>[]> {
     const answers: Answer<Out>[] = []
-    let failed: { error: unknown } | null = null
-    for (const part of parts) {
+    const left = [...parts]
+    for (let part = left.shift(); part; part = left.shift()) {
       try {
-        // With the server away, the rest of a large batch does not wait for it again.
-        if (failed) answers.push(...part.map(() => failed as { error: unknown }))
-        else answers.push(...(await run(part)).map((value) => ({ value })))
+        answers.push(...(await run(part)).map((value) => ({ value })))
       } catch (error) {
-        answers.push(...part.map(() => ({ error })))
-        if (error instanceof StoreUnavailable) failed = { error }
+        if (error instanceof StoreUnavailable) {
+          // With the server away, the rest of a large batch does not wait for it again.
+          return [...answers, ...[part, ...left].flat().map(() => ({ error }))]
+        }
+        if (part.length === 1) answers.push({ error })
+        else left.unshift(...part.map((item) => [item]))
       }
     }
     return answers

@@ -17,7 +17,8 @@ function clean(value: unknown): unknown {
 }
 
 /** As PostgreSQL keeps it: what looks for a text must ask for this form of it. */
-export const toStorable = (text: string): string => text.toWellFormed().replaceAll('\0', '\uFFFD')
+export const toStorable = (text: string): string =>
+  (text.isWellFormed() ? text : text.toWellFormed()).replaceAll('\0', '\uFFFD')
 
 /** Many byte strings as one binary parameter, and where each lies in it: `substring` counts from 1. */
 export function packBytes(pieces: readonly (Uint8Array | null)[]): {

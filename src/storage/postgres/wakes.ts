@@ -107,7 +107,10 @@ export class WakeLine {
         if (processId !== own) for (const wake of unpackWakes(payload ?? '')) this.#hear(wake)
       })
       await opened.query(`LISTEN ${channel}`)
-      if (!this.#wanted) return void (await opened.end().catch(() => {}))
+      if (!this.#wanted) {
+        await opened.end()
+        return
+      }
       this.#client = opened
       this.#delayMs = reconnectDelayMs
       void this.#send()
