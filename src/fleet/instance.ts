@@ -22,6 +22,8 @@ export type InstanceSpec = {
   /** Share of the traffic beside its peers, for the policies that look at it; 1 is the usual. */
   weight: number
   inFlightMax: number
+  /** Calls that it works on at once; more wait in it. Left out where nobody has said. */
+  slots?: number
   /** How its health is asked: `GET <base>/models`, `GET /health`, or not at all. */
   probe: 'models' | 'health' | 'off'
   /** Public model name -> the name this instance knows it by. */
@@ -30,6 +32,12 @@ export type InstanceSpec = {
 
 /** Time to the first byte, as a moving average; see `latency.ts`. */
 export type LatencyEstimate = { estimateMs: number; updatedAtMs: number }
+
+/**
+ * What is taken for the slots of a server that doesn't tell them. Most batch at least so many, and where a server runs
+ * fewer (Ollama: four), its own waiting line is short and live latency tells the queue to run less.
+ */
+const slotsUnknown = 16
 
 /** One model instance as the router sees it: its contract, its state and its live counts. */
 export class Instance {
@@ -59,6 +67,11 @@ export class Instance {
 
   get weight(): number {
     return this.spec.weight
+  }
+
+  /** Calls that it works on at once, as far as is known. */
+  get slots(): number {
+    return this.spec.slots ?? Math.min(this.spec.inFlightMax, slotsUnknown)
   }
 
   get state(): InstanceState {

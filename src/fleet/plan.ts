@@ -58,6 +58,7 @@ function wishLocals({ config, path }: LocalModel, shared: { threads: number; con
       endpoint: { origin: 'http://localhost', basePath: '/v1', socketPath: null, apiKey: null },
       weight: config.weight,
       inFlightMax: config.parallel + config.waitingMax,
+      slots: config.parallel,
       probe: 'health',
       models: new Map([[config.name, config.name]]),
     }
