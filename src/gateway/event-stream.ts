@@ -4,6 +4,8 @@ import type { Clock } from '../core/clock.ts'
 /** Often enough for proxies that cut a connection after 30 s of silence. */
 const heartbeatMs = 15_000
 const heartbeat = ': still here\n\n'
+/** What is written at once: a client that takes that much in time is not stalled, however long the event. */
+const pieceBytes = 65_536
 
 /** One server-sent event. `data` becomes JSON, which holds no line break. */
 export function formatNamedEvent(event: string, data: unknown, id?: string): string {
@@ -19,6 +21,7 @@ export class EventStream {
   readonly #clock: Clock
   readonly #stallMs: number
   readonly #gone = new AbortController()
+  #isAmidEvent = false
   #stopHeartbeat: (() => void) | null = null
   #stopStallTimer: (() => void) | null = null
 
@@ -47,22 +50,26 @@ export class EventStream {
     this.#response.write(first)
     this.#stopHeartbeat = this.#clock.every(heartbeatMs, () => {
       // Who has bytes to take already needs no more of them.
-      if (this.#response.writableLength === 0) this.#response.write(heartbeat)
+      if (!this.#isAmidEvent && this.#response.writableLength === 0) this.#response.write(heartbeat)
     })
   }
 
   /** Resolves when there is room for more; false when nobody takes it any more. */
   async send(text: string): Promise<boolean> {
-    if (this.signal.aborted) return false
-    if (!this.#response.write(text)) await this.#waitForRoom()
+    const bytes = Buffer.from(text)
+    this.#isAmidEvent = true
+    for (let at = 0; at < bytes.length && !this.signal.aborted; at += pieceBytes) {
+      if (!this.#response.write(bytes.subarray(at, at + pieceBytes))) await this.#waitForRoom()
+    }
+    this.#isAmidEvent = false
     return !this.signal.aborted
   }
 
-  /** Writes the last bytes and ends. */
-  end(text: string): void {
+  /** Sends the last bytes and ends. */
+  async end(text: string): Promise<void> {
+    if (!(await this.send(text))) return
     this.#stopHeartbeat?.()
-    if (this.signal.aborted) return
-    this.#response.end(text)
+    this.#response.end()
     if (this.#response.writableLength > 0) this.#watchStall()
   }
 

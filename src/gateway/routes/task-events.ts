@@ -40,11 +40,11 @@ export function addTaskEventRoutes(app: FastifyInstance, parts: TaskParts): void
     const stream = new EventStream({ response: reply.raw, clock, stallMs: settings().stallMs })
     stream.open({ 'x-request-id': request.id }, `retry: ${retryMs}\n\n`)
     try {
-      stream.end(await tellAll(stream, { tenant, id, place }))
+      await stream.end(await tellAll(stream, { tenant, id, place }))
     } catch (thrown) {
       const error = explain(thrown, record, log)
       record.error = error.code
-      stream.end(formatNamedEvent('error', toErrorBody(error)))
+      await stream.end(formatNamedEvent('error', toErrorBody(error)))
     }
     return reply
   })
