@@ -3,13 +3,14 @@ import { fail, toApiError, type ApiError } from '../core/errors.ts'
 import type { Router } from '../router/router.ts'
 import { ChatCall } from '../router/responses/chat-call.ts'
 import { toChatBody } from '../router/responses/chat-body.ts'
-import { ChatSink, toRefusal } from '../router/responses/chat-sink.ts'
+import { ChatSink } from '../router/responses/chat-sink.ts'
 import { isLastEvent, typeOfEvent } from '../router/responses/events.ts'
 import type { Item } from '../router/responses/items.ts'
 import { parseResponsesBody, type ResponsesRequest } from '../router/responses/request.ts'
 import { toResponse, type ResponseIdentity, type ResponseObject } from '../router/responses/response.ts'
 import { ResponseStream, toChunk, type ResponseEvent } from '../router/responses/stream.ts'
 import { makeTaskId } from '../storage/task-id.ts'
+import { AnswerRefused } from './refused.ts'
 import type { EventWriter, ResponseEventLog } from './responses/event-log.ts'
 import type { StoredResponses } from './responses/stored-responses.ts'
 import { toResponseId } from './responses/task-response.ts'
@@ -104,7 +105,7 @@ async function runWhole(
   const sink = new ChatSink({ onFailure: () => cut.abort() })
   await ask(parts, attempt, sink, AbortSignal.any([context.signal, cut.signal]))
   const outcome = sink.read()
-  if (outcome.kind === 'refused') throw toRefusal(outcome)
+  if (outcome.kind === 'refused') throw new AnswerRefused(outcome.status, outcome.body)
   if (outcome.kind === 'streamed') throw fail('upstream_invalid')
   const { request, identity } = attempt
   const response = toResponse(request, identity, { chat: outcome.chat, completedAtMs: parts.clock.wallMs() })
@@ -144,7 +145,7 @@ async function runStreamed(
   try {
     await ask(parts, attempt, sink, AbortSignal.any([context.signal, cut.signal]))
     const outcome = sink.read()
-    if (outcome.kind === 'refused') throw toRefusal(outcome)
+    if (outcome.kind === 'refused') throw new AnswerRefused(outcome.status, outcome.body)
     const late = outcome.kind === 'whole' ? stream.push(toChunk(outcome.chat)) : []
     last = [...late, ...stream.finish(parts.clock.wallMs())]
   } catch (thrown) {

@@ -1,4 +1,4 @@
-import { fail, type ApiError } from '../../core/errors.ts'
+import { fail } from '../../core/errors.ts'
 import { readEventData, splitEvents } from '../../core/sse.ts'
 import type { AnswerHead, Sink } from '../call.ts'
 import type { Fields } from '../calls/body.ts'
@@ -99,19 +99,4 @@ function readChunk(event: Buffer): Fields[] {
     // As bad as a chunk that is no object.
   }
   throw fail('upstream_invalid', { message: 'The model instance sent an event that is no JSON object.' })
-}
-
-/** An instance's complaint about a request, as an error of the table. */
-export function toRefusal({ status, body }: { status: number; body: Buffer }): ApiError {
-  let said: { message?: unknown; code?: unknown; param?: unknown } = {}
-  try {
-    said = (JSON.parse(body.toString('utf8')) as { error: typeof said }).error
-  } catch {
-    // The router has brought it into shape; a message is there if there was one.
-  }
-  const message = typeof said.message === 'string' ? said.message : `The model instance answered ${status}.`
-  const known = ['unsupported_parameter', 'context_length_exceeded', 'body_too_large'] as const
-  const code =
-    known.find((name) => name === said.code) ?? (status === 413 ? 'body_too_large' : 'invalid_request')
-  return fail(code, { message, ...(typeof said.param === 'string' ? { param: said.param } : {}) })
 }

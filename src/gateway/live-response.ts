@@ -1,0 +1,184 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Clock } from '../core/clock.ts'
+import { fail, type ApiError } from '../core/errors.ts'
+import type { StoredResponses } from '../queue/responses/stored-responses.ts'
+import type { AnswerHead } from '../router/call.ts'
+import type { Router } from '../router/router.ts'
+import { ChatCall } from '../router/responses/chat-call.ts'
+import { ChatSink, type ChatOutcome } from '../router/responses/chat-sink.ts'
+import { formatPacked, packEvent } from '../router/responses/events.ts'
+import {
+  failResponse,
+  toResponse,
+  type ResponseIdentity,
+  type ResponseObject,
+} from '../router/responses/response.ts'
+import { ResponseStream, toChunk, type ResponseEvent } from '../router/responses/stream.ts'
+import { makeTaskId } from '../storage/task-id.ts'
+import { EventStream } from './event-stream.ts'
+import type { GatewayParts } from './parts.ts'
+import { explain } from './reply.ts'
+import type { RequestRecord } from './request-record.ts'
+import type { AskedResponse } from './response-body.ts'
+
+export type LiveParts = Pick<GatewayParts, 'clock' | 'log' | 'settings'> & {
+  router: Pick<Router, 'run' | 'resolve'>
+  responses: StoredResponses
+}
+
+/** Answers a request while its client waits: as JSON, or as a stream of events. */
+export async function answerLive(
+  parts: LiveParts,
+  { asked, http, reply }: { asked: AskedResponse; http: FastifyRequest; reply: FastifyReply },
+): Promise<unknown> {
+  const { clock } = parts
+  const nowMs = clock.wallMs()
+  const identity = { id: makeTaskId('resp', nowMs), createdAtMs: nowMs }
+  const answer = new LiveAnswer(parts, asked, identity, http.record)
+  return asked.request.stream ? answer.stream(reply) : answer.whole(reply)
+}
+
+class LiveAnswer {
+  readonly #parts: LiveParts
+  readonly #asked: AskedResponse
+  readonly #identity: ResponseIdentity
+  readonly #record: RequestRecord
+  /** Aborted when the client is gone, or the answer is of no use. */
+  readonly #cut = new AbortController()
+  #isAbandoned = false
+
+  constructor(parts: LiveParts, asked: AskedResponse, identity: ResponseIdentity, record: RequestRecord) {
+    this.#parts = parts
+    this.#asked = asked
+    this.#identity = identity
+    this.#record = record
+    record.onAbandoned = () => {
+      this.#isAbandoned = true
+      this.#cut.abort()
+    }
+  }
+
+  async whole(reply: FastifyReply): Promise<unknown> {
+    const sink = new ChatSink({
+      onHead: (head) => noteHead(this.#record, head, this.#parts.clock),
+      onFailure: () => this.#cut.abort(),
+    })
+    const outcome = await this.#ask(sink)
+    for (const [name, value] of headersOf(sink.answered)) reply.header(name, value)
+    if (outcome.kind === 'refused') {
+      return reply.code(outcome.status).type('application/json').send(outcome.body)
+    }
+    if (outcome.kind === 'streamed') throw fail('upstream_invalid')
+    const response = toResponse(this.#asked.request, this.#identity, {
+      chat: outcome.chat,
+      completedAtMs: this.#parts.clock.wallMs(),
+    })
+    noteUsage(this.#record, response)
+    await this.#keep(response)
+    return reply.type('application/json').send(JSON.stringify(response))
+  }
+
+  async stream(reply: FastifyReply): Promise<unknown> {
+    const { clock, settings } = this.#parts
+    const translator = new ResponseStream({ request: this.#asked.request, identity: this.#identity })
+    const events = new EventStream({ response: reply.raw, clock, stallMs: settings().stallMs })
+    let isOpen = false
+    let number = 0
+    const format = (some: readonly ResponseEvent[]) =>
+      some.map((event) => formatPacked(packEvent(event), number++)).join('')
+    const sink = new ChatSink({
+      onHead: (head) => {
+        noteHead(this.#record, head, clock)
+        isOpen = true
+        reply.hijack()
+        const headers = Object.fromEntries([['x-request-id', this.#record.id], ...headersOf(head)])
+        events.open(headers, format(translator.start()))
+      },
+      onChunks: (chunks, resume) => {
+        const text = format(chunks.flatMap((chunk) => translator.push(chunk)))
+        if (text === '') return true
+        const sent = events.send(text)
+        if (!reply.raw.writableNeedDrain) return true
+        void sent.then(resume)
+        return false
+      },
+      onFailure: () => this.#cut.abort(),
+    })
+    try {
+      const outcome = await this.#ask(sink)
+      if (outcome.kind === 'refused') {
+        for (const [name, value] of headersOf(sink.answered)) reply.header(name, value)
+        return await reply.code(outcome.status).type('application/json').send(outcome.body)
+      }
+      const late = outcome.kind === 'whole' ? translator.push(toChunk(outcome.chat)) : []
+      const rest = [...late, ...translator.finish(clock.wallMs())]
+      const response = translator.response as ResponseObject
+      noteUsage(this.#record, response)
+      // What is told to be stored is stored: its reader may go on from it at once.
+      const last = await this.#keep(response).then(
+        () => rest.at(-1),
+        (thrown: unknown) => this.#noteFailure(thrown, response),
+      )
+      await events.end(format([...rest.slice(0, -1), last as ResponseEvent]))
+    } catch (thrown) {
+      if (!isOpen) throw thrown
+      const error = explain(thrown, this.#record, this.#parts.log)
+      if (this.#isAbandoned) return reply
+      this.#record.error = error.code
+      const last = translator.fail(error)
+      if (translator.response) await this.#keep(translator.response).catch(() => {})
+      await events.end(format(last))
+    }
+    return reply
+  }
+
+  async #ask(sink: ChatSink): Promise<ChatOutcome> {
+    const { chatBody: body, sessionKey, headers } = this.#asked
+    const call = new ChatCall({ id: this.#record.id, body, sessionKey, headers })
+    try {
+      await this.#parts.router.run(call, sink, this.#cut.signal)
+    } catch (thrown) {
+      if (!this.#isAbandoned) sink.check()
+      throw thrown
+    }
+    return sink.read()
+  }
+
+  async #keep(response: ResponseObject): Promise<void> {
+    const { tenant, request, context } = this.#asked
+    if (!request.store) return
+    await this.#parts.responses.save(tenant, { response, context, input: request.input })
+  }
+
+  #noteFailure(thrown: unknown, response: ResponseObject): ResponseEvent {
+    const error: ApiError = explain(thrown, this.#record, this.#parts.log)
+    this.#record.error = error.code
+    return { type: 'response.failed', response: failResponse(response, error) }
+  }
+}
+
+function noteHead(record: RequestRecord, head: AnswerHead, clock: Clock): void {
+  record.model = head.model
+  record.instance = head.instance.id
+  record.attempts = head.attempts
+  record.ttftMs = clock.now() - record.startedAtMs
+}
+
+function noteUsage(record: RequestRecord, { usage }: ResponseObject): void {
+  if (!usage) return
+  record.promptTokens = usage.input_tokens
+  record.completionTokens = usage.output_tokens
+  record.cachedTokens = usage.input_tokens_details.cached_tokens
+}
+
+function headersOf(head: AnswerHead | null): [string, string][] {
+  if (!head) return []
+  return [
+    ['x-autoglm-model', toHeaderValue(head.model)],
+    ['x-autoglm-instance', toHeaderValue(head.instance.id)],
+    ...(head.retryAfter === null ? [] : [['retry-after', head.retryAfter] as [string, string]]),
+  ]
+}
+
+/** Names may hold any character, header values only some: the others are percent-encoded. */
+const toHeaderValue = (text: string) => (/^[\x20-\x7e]*$/.test(text) ? text : encodeURIComponent(text))

@@ -1,0 +1,136 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
+import { fail, toErrorBody } from '../../core/errors.ts'
+import type { Queue } from '../../queue/queue.ts'
+import type { ResponseEventLog } from '../../queue/responses/event-log.ts'
+import { followEvents, isOverAt } from '../../queue/responses/follow-events.ts'
+import { findResponse } from '../../queue/responses/find-response.ts'
+import { describeTaskResponse } from '../../queue/responses/task-response.ts'
+import { bands } from '../../queue/task.ts'
+import { formatPacked, packEvent } from '../../router/responses/events.ts'
+import { ResponseBody } from '../../router/responses/schema.ts'
+import type { Store, TaskDetail } from '../../storage/store.ts'
+import { EventStream } from '../event-stream.ts'
+import { answerLive, type LiveParts } from '../live-response.ts'
+import { explain } from '../reply.ts'
+import { readIdempotencyKey, readResponseRequest, type AskedResponse } from '../response-body.ts'
+import { parseResponseQuery, type Query } from '../response-query.ts'
+import { ErrorReply } from '../schemas.ts'
+import { readTenant } from '../tenant.ts'
+import { addResponseActions } from './response-actions.ts'
+
+export type ResponseParts = LiveParts & {
+  queue: Queue
+  store: Store
+  responseEvents: ResponseEventLog
+}
+
+export type OneResponse = { Params: { id: string } }
+
+const promptCharsMax = 4096
+const farewell = ': the server is stopping; come back with starting_after\n\n'
+const errors = { '4xx': ErrorReply, '5xx': ErrorReply }
+const ResponseReply = Type.Object(
+  { id: Type.String(), object: Type.Literal('response') },
+  { additionalProperties: true },
+)
+
+/** OpenAI's responses over chat completions: made at once or as tasks, kept, shown, followed, called off. */
+export function addResponseRoutes(app: FastifyInstance, parts: ResponseParts): void {
+  const closing = new AbortController()
+  app.addHook('preClose', (done) => {
+    closing.abort()
+    done()
+  })
+
+  const create = {
+    tags: ['responses'],
+    summary: 'Make a response',
+    body: ResponseBody,
+    response: { 200: ResponseReply, ...errors },
+  }
+  app.post('/v1/responses', { schema: create }, async (http, reply) => {
+    const asked = await readResponseRequest(http, parts)
+    const { record } = http
+    record.model = parts.router.resolve(asked.request.model)
+    record.stream = asked.request.stream
+    if (parts.settings().logsPrompts)
+      record.prompt = JSON.stringify(asked.fields['input']).slice(0, promptCharsMax)
+    if (!asked.request.background) return answerLive(parts, { asked, http, reply })
+    const detail = await submit(http, asked)
+    if (asked.request.stream) return follow({ http, reply }, detail, -1)
+    return describeTaskResponse(detail.task, asked.request, detail.result)
+  })
+
+  const show = {
+    tags: ['responses'],
+    summary: 'A stored response, or the stream of one made in the background',
+    response: { 200: ResponseReply, ...errors },
+  }
+  app.get<OneResponse>('/v1/responses/:id', { schema: show, exposeHeadRoute: false }, async (http, reply) => {
+    const query = parseResponseQuery(http.query as Query)
+    const { response, task } = await findResponse(parts, readTenant(http), http.params.id)
+    if (!query.stream) return response
+    if (!task?.request.background || !task.request.stream) {
+      throw fail('invalid_request', {
+        message: 'Only a response that was made with `background` and `stream` can be streamed again.',
+        param: 'stream',
+      })
+    }
+    http.record.stream = true
+    http.record.model = task.detail.task.model
+    return follow({ http, reply }, task.detail, query.startingAfter)
+  })
+
+  addResponseActions(app, parts)
+
+  async function submit(http: FastifyRequest, { tenant, fields }: AskedResponse): Promise<TaskDetail> {
+    const { task } = await parts.queue.submit({
+      tenant,
+      work: { endpoint: '/v1/responses', body: fields },
+      band: bands.normal,
+      runAtMs: null,
+      deadlineMs: null,
+      attemptsMax: null,
+      metadata: {},
+      webhook: null,
+      idempotencyKey: readIdempotencyKey(http),
+      parent: null,
+      position: null,
+    })
+    return parts.queue.get(tenant, task.id)
+  }
+
+  /** Sends the events of a background response, those that are kept and those to come. */
+  async function follow(
+    { http, reply }: { http: FastifyRequest; reply: FastifyReply },
+    detail: TaskDetail,
+    after: number,
+  ): Promise<unknown> {
+    if (closing.signal.aborted) throw fail('shutting_down', { retryAfterMs: 1_000 })
+    const { store, responseEvents: log, clock, settings } = parts
+    const kept = { store, log, clock }
+    const isOver = await isOverAt(kept, detail, after)
+    reply.hijack()
+    http.record.ttftMs = clock.now() - http.record.startedAtMs
+    const stream = new EventStream({ response: reply.raw, clock, stallMs: settings().stallMs })
+    stream.open({ 'x-request-id': http.id }, ': events follow\n\n')
+    const signal = AbortSignal.any([stream.signal, closing.signal])
+    let number = after
+    try {
+      if (!isOver) {
+        for await (const { sequenceNumber, packed } of followEvents(kept, { detail, after }, signal)) {
+          number = sequenceNumber
+          if (!(await stream.send(formatPacked(packed, sequenceNumber)))) break
+        }
+      }
+      await stream.end(closing.signal.aborted ? farewell : '')
+    } catch (thrown) {
+      const error = explain(thrown, http.record, parts.log)
+      http.record.error = error.code
+      const { code, message, param } = toErrorBody(error).error
+      await stream.end(formatPacked(packEvent({ type: 'error', code, message, param }), number + 1))
+    }
+    return reply
+  }
+}

@@ -1,0 +1,118 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import type { FastifyInstance } from 'fastify'
+import { readSettings } from '../../src/app-settings.ts'
+import type { Config } from '../../src/config/schema.ts'
+import { systemClock as clock } from '../../src/core/clock.ts'
+import { errorTable, toApiError } from '../../src/core/errors.ts'
+import { addResponseRoutes, type ResponseParts } from '../../src/gateway/routes/responses.ts'
+import type { Queue } from '../../src/queue/queue.ts'
+import { makeResponseExecutor } from '../../src/queue/response-executor.ts'
+import { ResponseEventLog } from '../../src/queue/responses/event-log.ts'
+import { StoredResponses } from '../../src/queue/responses/stored-responses.ts'
+import { readPayload, type CallWork } from '../../src/queue/task.ts'
+import type { Router } from '../../src/router/router.ts'
+import type { AttemptOutcome, ClaimedTask, Store } from '../../src/storage/store.ts'
+import { openLog } from '../../src/telemetry/log.ts'
+import { TaskServer, type TaskServerOptions } from './task-server.ts'
+
+const keepMs = () => 3_600_000
+
+/** A server with the routes of responses, and a worker for their tasks that works when the test says so. */
+export class ResponseServer implements AsyncDisposable {
+  readonly tasks: TaskServer
+  readonly responses: StoredResponses
+  readonly log: ResponseEventLog
+  #attempts = new Map<string, AbortController>()
+  #unlisten: () => void
+
+  private constructor(tasks: TaskServer, responses: StoredResponses) {
+    this.tasks = tasks
+    this.responses = responses
+    // Not the gateway's own: events come to its readers through the storage, as those of another process do.
+    this.log = new ResponseEventLog({ store: tasks.store, clock, keepMs })
+    this.#unlisten = tasks.store.onWake((wake) => {
+      if (wake.kind === 'cancel') this.#attempts.get(wake.id)?.abort()
+    })
+  }
+
+  static async start(options: TaskServerOptions = {}): Promise<ResponseServer> {
+    let tasks: TaskServer | null = null
+    let parts: ResponseParts | null = null
+    // The gateway has no door for further routes; Fastify tells of every server that is built.
+    const addRoutes = (message: unknown) => {
+      const { fastify } = message as { fastify: FastifyInstance }
+      void fastify.register((app, _options, done) => {
+        addResponseRoutes(app, parts as ResponseParts)
+        done()
+      })
+    }
+    const more = (made: { store: Store; queue: Queue; config: Config }) => {
+      const { store, queue, config } = made
+      const router: Pick<Router, 'run' | 'resolve'> = {
+        run: (...args) => (tasks as TaskServer).router.run(...args),
+        resolve: (name) => (tasks as TaskServer).router.resolve(name),
+      }
+      const responses = new StoredResponses({ store, clock, keepMs })
+      const responseEvents = new ResponseEventLog({ store, clock, keepMs })
+      const { log } = openLog(config.log, clock)
+      const settings = () => readSettings(config)
+      parts = { router, clock, log, settings, queue, store, responses, responseEvents }
+      return {}
+    }
+    subscribe('fastify.initialization', addRoutes)
+    try {
+      tasks = await TaskServer.start({ ...options, more })
+    } finally {
+      unsubscribe('fastify.initialization', addRoutes)
+    }
+    return new ResponseServer(tasks, (parts as unknown as ResponseParts).responses)
+  }
+
+  get url(): string {
+    return this.tasks.url
+  }
+
+  /** Claims the next task and runs one attempt at it, up to its settlement. */
+  async work(): Promise<string> {
+    return this.attempt(await this.tasks.work())
+  }
+
+  /** Runs one attempt; one that does not settle is that of a worker that died. */
+  async attempt({ task, payload, steps }: ClaimedTask, { settles = true } = {}): Promise<string> {
+    const execute = makeResponseExecutor({
+      router: this.tasks.router,
+      responses: this.responses,
+      log: this.log,
+      clock,
+    })
+    const stop = new AbortController()
+    this.#attempts.set(task.id, stop)
+    const context = { signal: stop.signal, noteTokens: () => {}, saveStep: () => Promise.resolve() }
+    const read = readPayload(payload)
+    let outcome: AttemptOutcome
+    let instance: string | null = null
+    try {
+      const done = await execute({ task, payload: read, steps }, read.work as CallWork, context)
+      outcome = { kind: 'succeeded', result: done.result, usage: done.usage }
+      instance = done.instance
+    } catch (thrown) {
+      const { code, message } = toApiError(thrown)
+      const error = { code, message }
+      if (stop.signal.aborted) outcome = { kind: 'cancelled' }
+      else if (errorTable[code].retryable) outcome = { kind: 'retry', error, runAtMs: clock.wallMs() }
+      else outcome = { kind: 'dead', error }
+    }
+    this.#attempts.delete(task.id)
+    if (!settles) return outcome.kind
+    const settled = { id: task.id, attempt: task.attempt, nowMs: clock.wallMs(), instance, outcome }
+    await this.tasks.store.tasks.settle([settled])
+    await this.tasks.store.tasks.promote(clock.wallMs() + 1_000, 10)
+    return outcome.kind
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#unlisten()
+    for (const stop of this.#attempts.values()) stop.abort()
+    await this.tasks[Symbol.asyncDispose]()
+  }
+}
