@@ -59,6 +59,17 @@ export function describeFairness(withStore: WithStore): void {
     )
 
     it(
+      'starts a newcomer where the line stands, also when those before have left it',
+      withStore(async (store) => {
+        const rows = await submitted(store, ...Array.from({ length: 3 }, () => ({ tenant: 'A', cost: 10 })))
+        for (const { id } of rows.slice(0, 2)) await store.tasks.cancel('A', id, startMs)
+        await submitted(store, ...Array.from({ length: 3 }, () => ({ tenant: 'B', cost: 10 })))
+        const tenants = (await claimed(store, { limit: 4 })).map(({ task }) => task.tenant)
+        assert.deepEqual(tenants, ['A', 'B', 'B', 'B'])
+      }),
+    )
+
+    it(
       'goes by the bands first, and keeps the lines of models apart',
       withStore(async (store) => {
         const rows = await submitted(store, { band: 100 }, { band: 50 }, { band: 0 }, { band: 50 }, { band: 7, model: 'n' }) // prettier-ignore

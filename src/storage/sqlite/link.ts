@@ -3,6 +3,7 @@ import { SetupError } from '../../core/errors.ts'
 import { StoreUnavailable, type Wake } from '../store.ts'
 import type { Answer } from './group.ts'
 import type { Call } from './operations.ts'
+import { packCalls } from './packing.ts'
 import type { FromWorker, ToWorker, WorkerInput } from './worker.ts'
 
 type Pending = { resolve: (answers: Answer[]) => void; reject: (error: unknown) => void }
@@ -68,7 +69,8 @@ export class WorkerLink {
     return new Promise((resolve, reject) => {
       this.#numbers += 1
       this.#pending.set(this.#numbers, { resolve, reject })
-      this.#post({ number: this.#numbers, calls })
+      const packed = packCalls(calls)
+      this.#post({ number: this.#numbers, ...packed }, [packed.bytes.buffer])
     })
   }
 
@@ -82,8 +84,8 @@ export class WorkerLink {
     await this.#worker.terminate()
   }
 
-  #post(message: ToWorker): void {
-    this.#worker.postMessage(message, [])
+  #post(message: ToWorker, transferred: ArrayBuffer[] = []): void {
+    this.#worker.postMessage(message, transferred)
   }
 
   #settle({ number, answers, wakes }: Extract<FromWorker, { kind: 'done' }>): void {

@@ -1,3 +1,4 @@
+import type { ClaimRequest } from '../store.ts'
 import { appendBlob, getCached, pruneCache, putCached, readBlob, removeBlob } from './bytes.ts'
 import { claim } from './claim.ts'
 import type { Context } from './context.ts'
@@ -24,13 +25,14 @@ import {
   results,
   waitingModels,
 } from './read-tasks.ts'
+import { packClaim } from './packing.ts'
 import { renew, saveStep, settle } from './settle.ts'
 import { submit } from './submit.ts'
 
 /** Everything that the worker thread can be asked. */
 export const operations = {
   submit,
-  claim,
+  claim: (context: Context, request: ClaimRequest) => packClaim(claim(context, request)),
   renew,
   settle,
   saveStep,

@@ -17,8 +17,9 @@ import {
 } from '../store.ts'
 import type { Answer } from './group.ts'
 import { WorkerLink } from './link.ts'
+import { ownBytes, unpackClaim } from './packing.ts'
 import type { Call, OperationArgs, OperationName, Operations } from './operations.ts'
-import { toCreatedTask } from './created-task.ts'
+import { toCreatedTask, toStoredTask } from './created-task.ts'
 import { runAside } from './aside.ts'
 
 export type SqliteStoreOptions = { path: string; clock: Clock; log: Logger }
@@ -109,18 +110,18 @@ type Ask = <Name extends OperationName>(
 
 const makeTasks = (ask: Ask): TaskStore => ({
   submit: async (tasks, limits) => {
-    const outcomes = await ask('submit', tasks, limits)
+    const outcomes = await ask('submit', tasks.map(toStoredTask), limits)
     return outcomes.map((outcome, index): SubmitOutcome =>
       outcome.kind === 'created'
         ? { kind: 'created', task: toCreatedTask(tasks[index]!, outcome.status) }
         : outcome,
     )
   },
-  claim: (request) => ask('claim', request),
+  claim: async (request) => unpackClaim(await ask('claim', request)),
   waitingModels: () => ask('waitingModels'),
   renew: (leases, leaseUntilMs) => ask('renew', leases, leaseUntilMs),
   settle: (settlements) => ask('settle', settlements),
-  saveStep: (id, attempt, step) => ask('saveStep', id, attempt, step),
+  saveStep: (id, attempt, step) => ask('saveStep', id, attempt, { ...step, result: ownBytes(step.result) }),
   cancel: (tenant, id, nowMs) => ask('cancel', tenant, id, nowMs),
   requeue: (tenant, id, nowMs) => ask('requeue', tenant, id, nowMs),
   remove: (tenant, id) => ask('remove', tenant, id),
@@ -147,14 +148,14 @@ const makeDocuments = (ask: Ask): DocumentStore => ({
 })
 
 const makeBlobs = (ask: Ask): BlobStore => ({
-  append: (id, pieces) => ask('appendBlob', id, pieces),
+  append: (id, pieces) => ask('appendBlob', id, pieces.map(ownBytes)),
   read: (id, after, limit) => ask('readBlob', id, after, limit),
   remove: (id) => ask('removeBlob', id),
 })
 
 const makeCache = (ask: Ask): CacheStore => ({
   get: (key) => ask('getCached', key),
-  put: (entry) => ask('putCached', entry),
+  put: (entry) => ask('putCached', { ...entry, value: ownBytes(entry.value) }),
   prune: (nowMs, bytesMax, limit) => ask('pruneCache', nowMs, bytesMax, limit),
 })
 

@@ -1,6 +1,7 @@
-import type { NewTask, QueueLimits, SubmitOutcome } from '../store.ts'
+import type { QueueLimits, SubmitOutcome } from '../store.ts'
 import type { TaskStatus } from '../task-states.ts'
 import type { Context } from './context.ts'
+import type { StoredTask } from './packing.ts'
 import { readTask } from './read-tasks.ts'
 import { statusNumbers } from './statuses.ts'
 
@@ -8,11 +9,11 @@ import { statusNumbers } from './statuses.ts'
 export type StoredOutcome =
   Exclude<SubmitOutcome, { kind: 'created' }> | { kind: 'created'; status: 'queued' | 'delayed' }
 
-export function submit(context: Context, tasks: readonly NewTask[], limits: QueueLimits): StoredOutcome[] {
+export function submit(context: Context, tasks: readonly StoredTask[], limits: QueueLimits): StoredOutcome[] {
   return tasks.map((task) => submitOne(context, task, limits))
 }
 
-function submitOne(context: Context, task: NewTask, limits: QueueLimits): StoredOutcome {
+function submitOne(context: Context, task: StoredTask, limits: QueueLimits): StoredOutcome {
   const known = findKnown(context, task) ?? findFull(context, task, limits)
   if (known) return known
   const status: TaskStatus = task.runAtMs !== null && task.runAtMs > task.createdAtMs ? 'delayed' : 'queued'
@@ -28,7 +29,7 @@ function submitOne(context: Context, task: NewTask, limits: QueueLimits): Stored
   return { kind: 'created', status }
 }
 
-function insertTask(context: Context, task: NewTask, status: 'queued' | 'delayed'): number {
+function insertTask(context: Context, task: StoredTask, status: 'queued' | 'delayed'): number {
   // A delayed task joins the line when its time has come: until then it must not hold its tenant back.
   const queued = status === 'queued'
   const { lastInsertRowid } = context
@@ -60,16 +61,11 @@ function insertTask(context: Context, task: NewTask, status: 'queued' | 'delayed
   const n = Number(lastInsertRowid)
   context
     .sql('INSERT INTO payloads (n, payload, metadata, attempts_each, idempotency_key) VALUES (?, ?, ?, ?, ?)')
-    .run(n, task.payload, writeMetadata(task.metadata), task.attemptsMax, task.idempotencyKey)
+    .run(n, task.payload, task.metadata, task.attemptsMax, task.idempotencyKey)
   return n
 }
 
-function writeMetadata(metadata: NewTask['metadata']): string | null {
-  for (const _ in metadata) return JSON.stringify(metadata)
-  return null
-}
-
-function findKnown(context: Context, task: NewTask): StoredOutcome | null {
+function findKnown(context: Context, task: StoredTask): StoredOutcome | null {
   if (task.idempotencyKey === null) return null
   const known = context
     .sql('SELECT n, fingerprint FROM idempotency WHERE tenant = ? AND key = ?')
@@ -80,7 +76,7 @@ function findKnown(context: Context, task: NewTask): StoredOutcome | null {
   return { kind: 'existing', task: existing }
 }
 
-function findFull(context: Context, task: NewTask, limits: QueueLimits): StoredOutcome | null {
+function findFull(context: Context, task: StoredTask, limits: QueueLimits): StoredOutcome | null {
   const bytes = task.payload.byteLength
   const own = context.tallies.live('tenant', task.tenant)
   if (own.tasks >= limits.tenantTasksMax) return { kind: 'full', scope: 'tenant', what: 'tasks' }

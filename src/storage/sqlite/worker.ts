@@ -4,12 +4,12 @@ import { Context } from './context.ts'
 import { Database, migrate } from './database.ts'
 import { runGroup, type Answer } from './group.ts'
 import { lockDatabase } from './lock.ts'
-import type { Call } from './operations.ts'
+import { unpackCalls, type PackedCalls } from './packing.ts'
 
 /** The thread that SQLite lives in: an fsync takes up to milliseconds, and must not stall a live stream. */
 
 export type WorkerInput = { path: string }
-export type ToWorker = { number: number; calls: Call[] } | 'stop'
+export type ToWorker = (PackedCalls & { number: number }) | 'stop'
 export type FromWorker =
   | { kind: 'ready' }
   | { kind: 'failed'; message: string; setup: boolean }
@@ -39,7 +39,7 @@ if (opened) {
   const { context, unlock } = opened
   port.on('message', (message: ToWorker) => {
     if (message !== 'stop') {
-      const { answers, wakes } = runGroup(context, message.calls)
+      const { answers, wakes } = runGroup(context, unpackCalls(message))
       return send({ kind: 'done', number: message.number, answers, wakes })
     }
     context.database.close()
