@@ -9,11 +9,11 @@ import type { RoutingRules } from './router/router.ts'
 export async function planFleet(config: Config, signal: AbortSignal | undefined): Promise<FleetPlan> {
   const models = []
   for (const model of config.models) {
-    const { path } = await resolveModelFile(model.source, {
+    const { path, version } = await resolveModelFile(model.source, {
       dataDir: config.dataDir,
       ...(signal ? { signal } : {}),
     })
-    models.push({ config: model, path })
+    models.push({ config: model, path, version })
   }
   return { models, upstreams: config.upstreams, config }
 }

@@ -28,6 +28,8 @@ export type InstanceSpec = {
   probe: 'models' | 'health' | 'off'
   /** Public model name -> the name this instance knows it by. */
   models: ReadonlyMap<string, string>
+  /** Changes with what the answers come from: the model file of a local instance, the URL of a remote one. */
+  version?: string
 }
 
 /** Time to the first byte, as a moving average; see `latency.ts`. */

@@ -14,6 +14,8 @@ export type ModelFile = {
   /** Length of all its files. */
   bytes: number
   kind: 'bundled' | 'hub' | 'path'
+  /** Another one as soon as a file is replaced or written to: path, length and time of the last change. */
+  version: string
 }
 
 export type ResolveOptions = {
@@ -102,8 +104,13 @@ export async function checkGguf(path: string): Promise<number> {
 
 async function checkAll(paths: readonly string[], kind: ModelFile['kind']): Promise<ModelFile> {
   let bytes = 0
-  for (const path of paths) bytes += await checkGguf(path)
-  return { path: paths[0]!, bytes, kind }
+  let version = paths[0]!
+  for (const path of paths) {
+    const partBytes = await checkGguf(path)
+    bytes += partBytes
+    version += ` ${partBytes}@${(await stat(path)).mtimeMs}`
+  }
+  return { path: paths[0]!, bytes, kind, version }
 }
 
 /** Where a file of the hub lies: `models/user/repo/revision/file.gguf`. */

@@ -3,7 +3,12 @@ import type { InstanceSpec } from './instance.ts'
 import { shareThreads } from './threads.ts'
 
 /** A model of the configuration whose file is at hand. */
-export type LocalModel = { config: ModelConfig; path: string }
+export type LocalModel = {
+  config: ModelConfig
+  path: string
+  /** Changes with the content of the file. */
+  version?: string
+}
 
 /** What the fleet should be. */
 export type FleetPlan = {
@@ -38,7 +43,10 @@ const addedBytesMax = 4096
 /** The most that the engine's flag may be. */
 const engineBodyBytesMax = 1_073_741_824
 
-function wishLocals({ config, path }: LocalModel, shared: { threads: number; config: Config }): Wish[] {
+function wishLocals(
+  { config, path, version = path }: LocalModel,
+  shared: { threads: number; config: Config },
+): Wish[] {
   const { server, log } = shared.config
   const engineArgs = [
     ...['--model', path, '--name', config.name],
@@ -61,8 +69,10 @@ function wishLocals({ config, path }: LocalModel, shared: { threads: number; con
       slots: config.parallel,
       probe: 'health',
       models: new Map([[config.name, config.name]]),
+      version,
     }
-    return { spec, identity: engineArgs, engineArgs }
+    // Another file in the same place is another model: the process that has loaded the old one is replaced.
+    return { spec, identity: [version, ...engineArgs], engineArgs }
   })
 }
 
@@ -77,6 +87,7 @@ function wishRemote(upstream: UpstreamConfig, env: Surroundings['env']): Wish {
     inFlightMax: upstream.inFlightMax,
     probe: upstream.probe,
     models: new Map(Object.entries(upstream.models)),
+    version: upstream.url,
   }
   return { spec, identity: spec.endpoint, engineArgs: null }
 }

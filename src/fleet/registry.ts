@@ -12,6 +12,7 @@ export type RegistryEvent =
 export class Registry {
   readonly #instances = new Set<Instance>()
   #byModel = new Map<string, Instance[]>()
+  readonly #versions = new Map<string, string>()
   readonly #watchers = new Set<(event: RegistryEvent) => void>()
 
   get all(): readonly Instance[] {
@@ -25,6 +26,20 @@ export class Registry {
 
   has(model: string): boolean {
     return this.#byModel.has(model)
+  }
+
+  /**
+   * What answers of a model come from: the versions of its instances and the names by which they know it, in whatever
+   * state they are. Equal texts say that nothing has changed; a second instance of the same kind changes nothing.
+   */
+  versionOf(model: string): string {
+    let version = this.#versions.get(model)
+    if (version === undefined) {
+      const parts = this.of(model).map(({ spec }) => `${spec.models.get(model)}\n${spec.version ?? spec.id}`)
+      version = [...new Set(parts)].sort().join('\n\n')
+      if (this.has(model)) this.#versions.set(model, version)
+    }
+    return version
   }
 
   /** Public model names, sorted. */
@@ -80,6 +95,7 @@ export class Registry {
       }
     }
     this.#byModel = byModel
+    this.#versions.clear()
   }
 
   #tell(event: RegistryEvent): void {

@@ -106,7 +106,8 @@ describe('a model file of this machine', () => {
 
   it('is taken when it is whole', async () => {
     const path = put('whole.gguf', makeGguf())
-    assert.deepEqual(await resolveFile(path), { path, bytes: makeGguf().length, kind: 'path' })
+    const found = await resolveFile(path)
+    assert.deepEqual(found, { path, bytes: makeGguf().length, kind: 'path', version: found.version })
   })
   it('is the bundled one for tiny', async () => {
     const { path, kind } = await resolveFile('tiny')
@@ -230,7 +231,7 @@ describe('a model file of a hub', () => {
         seen.push(doneBytes)
       },
     })
-    assert.deepEqual(file, { path, bytes: content.length, kind: 'hub' })
+    assert.deepEqual(file, { path, bytes: content.length, kind: 'hub', version: file.version })
     assert.equal(file.path, placeOfHubFile(dataDir, { user: 'me', repo: 'repo', revision: 'main', file: 'a.gguf' }))
     assert.deepEqual(readFileSync(path), content)
     assert.equal(readFileSync(`${path}.sha256`, 'utf8'), `${sha256(content)}  a.gguf\n# ${content.length} bytes\n`)
