@@ -80,3 +80,50 @@ export class LruMap<K, V> {
     this.#entries.delete(key)
   }
 }
+
+/** A map whose entries have sizes: it holds at most `capacity` of them together, and forgets what is unused for longest. */
+export class SizedLruMap<K, V> {
+  #entries = new Map<K, { value: V; size: number }>()
+  #total = 0
+
+  /** The sum of the sizes of what is in it. */
+  get total(): number {
+    return this.#total
+  }
+
+  get size(): number {
+    return this.#entries.size
+  }
+
+  /** The value of `key`, which becomes the most recently used. */
+  get(key: K): V | undefined {
+    const entry = this.#entries.get(key)
+    if (entry === undefined) return undefined
+    this.#entries.delete(key)
+    this.#entries.set(key, entry)
+    return entry.value
+  }
+
+  /** Keeps a value unless it is larger than `capacity` alone, and forgets others until all fit. */
+  set(key: K, value: V, limits: { size: number; capacity: number }): void {
+    this.delete(key)
+    if (limits.size <= limits.capacity) {
+      this.#entries.set(key, { value, size: limits.size })
+      this.#total += limits.size
+    }
+    this.shrink(limits.capacity)
+  }
+
+  /** Forgets until at most `capacity` is left: a capacity may change while the program runs. */
+  shrink(capacity: number): void {
+    for (const key of this.#entries.keys()) {
+      if (this.#total <= capacity) return
+      this.delete(key)
+    }
+  }
+
+  delete(key: K): void {
+    this.#total -= this.#entries.get(key)?.size ?? 0
+    this.#entries.delete(key)
+  }
+}

@@ -8,7 +8,7 @@ export function formatAccessLine(
   record: RequestRecord,
   line: { level: number; time: string; durationMs: number },
 ): string {
-  const { ttftMs, error, prompt } = record
+  const { ttftMs, error, cache, prompt } = record
   return (
     `{"level":${line.level},"time":"${line.time}","requestId":"${record.id}","method":"${record.method}"` +
     `,"endpoint":"${record.endpoint}","status":${record.status},"durationMs":${round(line.durationMs)}` +
@@ -16,6 +16,7 @@ export function formatAccessLine(
     `,"stream":${record.stream},"ttftMs":${ttftMs === null ? 'null' : round(ttftMs)}` +
     `,"promptTokens":${record.promptTokens},"completionTokens":${record.completionTokens}` +
     `,"error":${error === null ? 'null' : `"${error}"`}` +
+    (cache === null ? '' : `,"cache":"${cache}"`) +
     `${prompt === undefined ? '' : `,"prompt":${JSON.stringify(prompt)}`},"msg":"request"}\n`
   )
 }

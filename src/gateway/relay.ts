@@ -100,6 +100,9 @@ export class Relay implements Sink {
     const headers = ['content-type', head.contentType, 'x-request-id', this.#record.id]
     headers.push('x-autoglm-model', toHeaderValue(head.model))
     headers.push('x-autoglm-instance', toHeaderValue(head.instance.id))
+    const { cache, cacheAgeMs } = this.#record
+    if (cache !== null) headers.push('x-autoglm-cache', cache)
+    if (cacheAgeMs !== null) headers.push('age', String(Math.floor(cacheAgeMs / 1000)))
     if (head.contentLength !== null) headers.push('content-length', String(head.contentLength))
     if (head.retryAfter !== null) headers.push('retry-after', head.retryAfter)
     if (this.#isStream) headers.push('cache-control', 'no-cache', 'x-accel-buffering', 'no')

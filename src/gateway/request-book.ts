@@ -45,6 +45,8 @@ export class RequestBook {
       completionTokens: null,
       ttftMs: null,
       error: null,
+      cache: null,
+      cacheAgeMs: null,
       prompt: undefined,
       done: false,
       onAbandoned: null,

@@ -6,7 +6,7 @@ import {
   type Distribution,
   type MetricsRegistry,
 } from '../telemetry/metrics.ts'
-import type { RequestRecord } from './request-record.ts'
+import type { CacheResult, RequestRecord } from './request-record.ts'
 
 const durationBounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
 
@@ -17,6 +17,7 @@ export class RequestMetrics {
   readonly #durations: Histogram
   readonly #firstTokens: Histogram
   readonly #tokens: Counter
+  readonly #cacheResults: Readonly<Record<CacheResult, Cell>>
   /** The cells of what has been seen: no string of labels is built for a request. */
   readonly #endpoints = new Map<string, EndpointCells>()
   readonly #models = new Map<string, ModelCells>()
@@ -44,6 +45,16 @@ export class RequestMetrics {
       help: 'Tokens as the instances count them; `cached` are part of `prompt`.',
       labelNames: ['model', 'kind'],
     })
+    const cacheRequests = new Counter(registry, {
+      name: 'autoglm_cache_requests_total',
+      help: 'Model calls by what the cache did: hit, miss (a model answered, the answer may be kept) or bypass.',
+      labelNames: ['result'],
+    })
+    this.#cacheResults = {
+      hit: cacheRequests.cell('hit'),
+      miss: cacheRequests.cell('miss'),
+      bypass: cacheRequests.cell('bypass'),
+    }
     new Gauge(
       registry,
       {
@@ -67,7 +78,9 @@ export class RequestMetrics {
       status,
       () => this.#requests.cell(record.method, record.endpoint, String(status)),
     ).value += 1
-    if (model === null || instance === null) return
+    if (record.cache !== null) this.#cacheResults[record.cache].value += 1
+    // A cached answer tells nothing of an instance: no tokens were made, nobody was waited for.
+    if (model === null || instance === null || record.cache === 'hit') return
     const tokens = keep(this.#models, model, () => this.#bindModel(model))
     if (record.promptTokens !== null) tokens.prompt.value += record.promptTokens
     if (record.cachedTokens !== null) tokens.cached.value += record.cachedTokens

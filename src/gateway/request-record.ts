@@ -1,5 +1,11 @@
 import type { ErrorCode } from '../core/errors.ts'
 
+/**
+ * `hit`: the answer was there already, or on its way to an equal call. `miss`: a model answered, and whoever asks the
+ * same again may get the same answer. `bypass`: the cache took no part.
+ */
+export type CacheResult = 'hit' | 'miss' | 'bypass'
+
 /** Everything that is remembered of one request: filled in on its way, written once at its end. */
 export type RequestRecord = {
   readonly id: string
@@ -18,6 +24,10 @@ export type RequestRecord = {
   /** From the request's arrival to the first byte of its answer. */
   ttftMs: number | null
   error: ErrorCode | null
+  /** What the cache had to do with the answer; null on routes that no model answers. */
+  cache: CacheResult | null
+  /** How old a cached answer is; null when the answer is none. */
+  cacheAgeMs: number | null
   /** The start of the prompt; only when the operator asked for prompts in the log. */
   prompt: string | undefined
   done: boolean

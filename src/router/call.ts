@@ -1,4 +1,3 @@
-import type { Instance } from '../fleet/instance.ts'
 import type { PolicyCall } from './policies/policy.ts'
 
 /** A request for a model, as the router needs to know it. Whoever makes it knows the body; the router does not. */
@@ -30,12 +29,12 @@ export type Sink = {
 export type AnswerHead = {
   status: number
   contentType: string
-  instance: Instance
+  instance: { readonly id: string }
   /** The public model that answered: the one asked for, or a fallback. */
   model: string
   /** Length of the body where it is known, else null: then it comes in chunks. */
   contentLength: number | null
-  /** Instances that were tried, this one included. */
+  /** Instances that were tried, this one included; 0 for an answer that is given again. */
   attempts: number
   /** What the instance itself asks its caller to wait, in seconds; null for nothing. */
   retryAfter: string | null

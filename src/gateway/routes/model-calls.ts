@@ -8,6 +8,7 @@ import { explain, refuse } from '../reply.ts'
 import { readBody } from '../request-body.ts'
 import type { RequestBook } from '../request-book.ts'
 import type { RequestRecord } from '../request-record.ts'
+import { ResponseCache } from '../response-cache.ts'
 import { ErrorReply } from '../schemas.ts'
 
 /** Client headers that go along to the instance: a trace goes on, everything else ends here. */
@@ -26,13 +27,17 @@ export function makeModelCalls(
   book: RequestBook,
   limits: { bodyBytesMax: number },
 ): ReadonlyMap<string, DirectHandler> {
-  return new Map(modelRoutes.map((route) => [`/v1${route.path}`, makeModelCall(route, parts, book, limits)]))
+  const { cache, router, registry } = parts
+  const shared = { book, responses: cache ? new ResponseCache({ cache, router, registry }) : null }
+  return new Map(
+    modelRoutes.map((route) => [`/v1${route.path}`, makeModelCall(route, parts, shared, limits)]),
+  )
 }
 
 function makeModelCall(
   route: ModelRoute,
   parts: GatewayParts,
-  book: RequestBook,
+  { book, responses }: { book: RequestBook; responses: ResponseCache | null },
   limits: { bodyBytesMax: number },
 ): DirectHandler {
   const { router, clock, settings, log } = parts
@@ -46,12 +51,19 @@ function makeModelCall(
     const call = parseCall(body, { id: record.id, sessionKey, headers }, { jsonDepthMax })
     record.model = router.resolve(call.model)
     record.stream = call.stream
+    record.cache = 'bypass'
     if (logsPrompts) record.prompt = call.promptText()
+
+    const plan = responses?.plan(call, request.headers, record.model) ?? null
 
     const client = new AbortController()
     const relay = new Relay({ response, record, book, clock, hidesUsage: call.hidesUsage, stallMs })
     record.onAbandoned = () => client.abort()
-    router.run(call, relay, client.signal).catch((thrown: unknown) => {
+    const answered =
+      responses && plan
+        ? responses.answer(call, plan, { sink: relay, record, signal: client.signal })
+        : router.run(call, relay, client.signal)
+    answered.catch((thrown: unknown) => {
       relay.fail(client.signal.aborted ? fail('client_closed') : explain(thrown, record, log))
     })
   }
