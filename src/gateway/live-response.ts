@@ -26,6 +26,9 @@ export type LiveParts = Pick<GatewayParts, 'clock' | 'log' | 'settings'> & {
   responses: StoredResponses
 }
 
+/** Chunks of the instance that may wait for their turn before it is asked to pause. */
+const waitingMax = 8
+
 /** Answers a request while its client waits: as JSON, or as a stream of events. */
 export async function answerLive(
   parts: LiveParts,
@@ -84,6 +87,9 @@ class LiveAnswer {
     const events = new EventStream({ response: reply.raw, clock, stallMs: settings().stallMs })
     let isOpen = false
     let number = 0
+    // One after another: a large text goes out in pieces, and nothing may come between them.
+    let sent = Promise.resolve()
+    let waiting = 0
     const format = (some: readonly ResponseEvent[]) =>
       some.map((event) => formatPacked(packEvent(event), number++)).join('')
     const sink = new ChatSink({
@@ -97,8 +103,12 @@ class LiveAnswer {
       onChunks: (chunks, resume) => {
         const text = format(chunks.flatMap((chunk) => translator.push(chunk)))
         if (text === '') return true
-        const sent = events.send(text)
-        if (!reply.raw.writableNeedDrain) return true
+        waiting += 1
+        sent = sent.then(async () => {
+          await events.send(text)
+          waiting -= 1
+        })
+        if (waiting < waitingMax && !reply.raw.writableNeedDrain) return true
         void sent.then(resume)
         return false
       },
@@ -119,6 +129,7 @@ class LiveAnswer {
         () => rest.at(-1),
         (thrown: unknown) => this.#noteFailure(thrown, response),
       )
+      await sent
       await events.end(format([...rest.slice(0, -1), last as ResponseEvent]))
     } catch (thrown) {
       if (!isOpen) throw thrown
@@ -127,6 +138,7 @@ class LiveAnswer {
       this.#record.error = error.code
       const last = translator.fail(error)
       if (translator.response) await this.#keep(translator.response).catch(() => {})
+      await sent
       await events.end(format(last))
     }
     return reply

@@ -1,6 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { after, before, test } from 'node:test'
 import OpenAI from 'openai'
+import { readEvents } from '../../src/core/sse.ts'
 import { post, readMetric } from '../helpers/gateway.ts'
 import { ResponseServer } from '../helpers/response-server.ts'
 import { StoreUnavailable } from '../../src/storage/store.ts'
@@ -289,6 +290,27 @@ test('a long stream arrives whole', async () => {
   })
   const final = await client.responses.stream({ model: 'm', input: 'Hi' }).finalResponse()
   assert.equal(final.output_text, words.join(''))
+})
+
+test('large events reach their reader whole and in order', async () => {
+  const words = Array.from({ length: 12 }, (_, index) => String.fromCharCode(97 + index).repeat(700_000))
+  behave((_request, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    // The end comes with the last word: it must not overtake it.
+    response.end(words.map((word) => chatEvent(word)).join('') + doneEvent)
+  })
+  const body = { model: 'm', input: 'Hi', stream: true, store: false }
+  const reply = await post(server.url, '/v1/responses', body)
+  await fake.until(({ requests }) => requests.length === 1)
+  let said = ''
+  for await (const data of readEvents(reply.body as unknown as AsyncIterable<Uint8Array>, {
+    eventBytesMax: 2 ** 28,
+  })) {
+    const event = JSON.parse(data) as { type: string; delta?: string }
+    if (event.type === 'response.output_text.delta') said += event.delta
+  }
+  assert.equal(said.length, words.join('').length)
+  assert.ok(said === words.join(''))
 })
 
 test('what can not be stored is not said to be', async (t) => {
