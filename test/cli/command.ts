@@ -5,6 +5,9 @@ import type { AddressInfo } from 'node:net'
 
 const mainFile = new URL('../../src/main.ts', import.meta.url).pathname
 
+/** `entry` takes the place of the program's own. */
+export type CommandOptions = { cwd: string; env?: Record<string, string>; entry?: string }
+
 /** One run of the real command line. */
 export class Command {
   readonly child: ChildProcess
@@ -13,9 +16,9 @@ export class Command {
   readonly #exit: Promise<number | null>
   #heard: (() => void)[] = []
 
-  constructor(args: readonly string[], options: { cwd: string; env?: Record<string, string> }) {
+  constructor(args: readonly string[], options: CommandOptions) {
     const { PATH = '', HOME = '' } = process.env
-    this.child = spawn(process.execPath, [mainFile, ...args], {
+    this.child = spawn(process.execPath, [options.entry ?? mainFile, ...args], {
       cwd: options.cwd,
       env: { PATH, HOME, ...options.env },
       stdio: ['pipe', 'pipe', 'pipe'],
@@ -67,7 +70,7 @@ export class Command {
 /** Runs a command line to its end, with `input` as its whole stdin. */
 export async function run(
   args: readonly string[],
-  options: { cwd: string; env?: Record<string, string>; input?: string },
+  options: CommandOptions & { input?: string },
 ): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const command = new Command(args, options)
   command.child.stdin?.end(options.input ?? '')

@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
-import { after, before, describe, it } from 'node:test'
+import { after, before, describe, it, mock } from 'node:test'
 import { StoreUnavailable } from '../../src/storage/store.ts'
 import { ManualClock } from '../helpers/clock.ts'
 import { post } from '../helpers/gateway.ts'
@@ -118,16 +118,17 @@ describe('GET /v1/tasks/{id}/events', () => {
 
   it('says what went wrong when it does so in the middle', async () => {
     const id = await submit()
-    const { tasks } = server.store
-    const { eventsAfter } = tasks
     await using client = await EventClient.open(events(id))
     await client.next()
-    Object.assign(tasks, { eventsAfter: () => Promise.reject(new StoreUnavailable('away')) })
+    const away = mock.method(server.store.tasks, 'eventsAfter', () =>
+      Promise.reject(new StoreUnavailable('away')),
+    )
     await server.queue.cancel('default', id)
     const last = await client.next()
-    Object.assign(tasks, { eventsAfter })
-    assert.equal(last?.event, 'error')
-    assert.equal((last?.data['error'] as { code: string }).code, 'storage_unavailable')
+    away.mock.restore()
+    assert.ok(last)
+    assert.equal(last.event, 'error')
+    assert.equal((last.data['error'] as { code: string }).code, 'storage_unavailable')
     assert.equal(await client.next(), null)
   })
 })
@@ -215,7 +216,9 @@ describe('those who follow a task', () => {
       clock.advance(2_500)
     }
     stalled.on('data', (chunk: Buffer) => (taken.stalled += chunk.length))
-    await Promise.all([once(stalled, 'close'), stalled.resume()])
+    const closed = once(stalled, 'close')
+    stalled.resume()
+    await closed
     assert.ok(taken.stalled < size, `the stalled one got ${taken.stalled} bytes`)
     slow.resume()
     await eventually('the slow one has it all', () => taken.slow > size, 5_000)

@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert'
-import { after, before, describe, it } from 'node:test'
+import { after, before, describe, it, mock } from 'node:test'
 import fc from 'fast-check'
 import { StoreUnavailable } from '../../src/storage/store.ts'
 import { taskStatuses } from '../../src/storage/task-states.ts'
@@ -239,10 +239,10 @@ describe('POST /v1/tasks', () => {
   })
 
   it('acknowledges nothing while the storage is away', async () => {
-    const { tasks } = server.store
-    const { submit: real, list, get: getOne } = tasks
     const away = () => Promise.reject(new StoreUnavailable('the disk is full'))
-    Object.assign(tasks, { submit: away, list: away, get: away })
+    const broken = (['submit', 'list', 'get'] as const).map((name) =>
+      mock.method(server.store.tasks, name, away),
+    )
     try {
       const response = await post(server.url, '/v1/tasks', aTask(), as('away'))
       assert.ok(Number(response.headers.get('retry-after')) >= 1)
@@ -250,7 +250,7 @@ describe('POST /v1/tasks', () => {
       await refused(await fetch(`${server.url}/v1/tasks`), 503, 'storage_unavailable')
       await refused(await fetch(`${server.url}/v1/tasks/task_1/events`), 503, 'storage_unavailable')
     } finally {
-      Object.assign(tasks, { submit: real, list, get: getOne })
+      for (const method of broken) method.mock.restore()
     }
     assert.equal((await get<Page>('/v1/tasks', 'away')).data.length, 0)
   })
