@@ -11,7 +11,8 @@ export type Verdict =
   /** Perhaps later: back to the broker after a pause, which counts its deliveries and ends it when they are too many. */
   | { kind: 'give_back'; delayMs: number }
 
-const holdMs = { min: 1_000, max: 30_000 } as const
+/** What waits here may go as soon as there is room: it asks more often than a caller is told to. */
+const holdMs = { min: 1_000, max: 5_000 } as const
 const giveBackMs = 5_000
 
 /** Null stands for a stored task; `isLast` for a message that was delivered as often as is allowed. */
