@@ -5,11 +5,14 @@ import { execute, type Database, type Statement } from './database.ts'
 import { insertChanges } from './tallies.ts'
 import { packBytes, toRows } from './values.ts'
 
+/** Written so that the planner does not think of the index of running tasks, and looks each up by its id. */
+const isRunning = "(t.status = 'running') IS TRUE"
+
 /**
  * `waits` marks an end that leads back into the line or out of it for a time: with a cancel asked for meanwhile, it
  * becomes `cancelled`. An end in success writes no event, the row tells it (see schema.ts).
  */
-const settleAttempts: Statement = {
+export const settleAttempts: Statement = {
   name: 'settle',
   text: `
     WITH input AS MATERIALIZED (
@@ -36,7 +39,7 @@ const settleAttempts: Statement = {
         completion_tokens = CASE WHEN i.status = 'succeeded' THEN i.completion_tokens ELSE t.completion_tokens END,
         cached_tokens = CASE WHEN i.status = 'succeeded' THEN i.cached_tokens ELSE t.cached_tokens END,
         result_bytes = i.length
-      FROM input i WHERE t.id = i.id AND t.status = 'running' AND t.attempt = i.attempt
+      FROM input i WHERE t.id = i.id AND ${isRunning} AND t.attempt = i.attempt
       RETURNING i.n, t.id, t.tenant, t.model, t.parent, t.bytes, t.status, t.seq, t.attempt, t.started_at, t.notify,
         i.at, t.instance, i.error_code, i.error_message, i."from", i.length
     ), results_in AS (
@@ -161,7 +164,7 @@ const renewLeases: Statement = {
   text: `
     UPDATE tasks t SET lease_until = i.until
     FROM json_to_recordset($1::json) AS i (n integer, id text, attempt integer, until bigint)
-    WHERE t.id = i.id AND t.status = 'running' AND t.attempt = i.attempt RETURNING i.n, t.cancel_requested`,
+    WHERE t.id = i.id AND ${isRunning} AND t.attempt = i.attempt RETURNING i.n, t.cancel_requested`,
 }
 
 export type Lease = { id: string; attempt: number; untilMs: number }
