@@ -57,6 +57,7 @@ export class Batcher<In, Out> {
     const batch = this.#waiting.splice(0, this.#options.batchMax)
     if (batch.length === 0) return
     this.#inFlight += 1
+    this.#schedule()
     try {
       const answers = await this.#options.run(batch.map(({ item }) => item))
       for (const [index, { resolve }] of batch.entries()) resolve(answers[index] as Out)

@@ -1,21 +1,14 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { systemClock } from '../../src/core/clock.ts'
-import { SqliteStore } from '../../src/storage/sqlite/sqlite-store.ts'
-import pino from 'pino'
 import { describeStore } from '../conformance/store.ts'
+import { Folder, TestStore } from '../helpers/sqlite.ts'
 
 describeStore('the SQLite store', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'autoglm-store-'))
-  const path = join(folder, 'autoglm.db')
-  const store = new SqliteStore({ path, clock: systemClock, log: pino({ level: 'silent' }) })
-  await store.start()
+  const folder = await Folder.make()
+  const store = await TestStore.open(folder.database)
   return {
     store,
     close: async () => {
       await store.stop()
-      await rm(folder, { recursive: true, force: true })
+      await folder[Symbol.asyncDispose]()
     },
   }
 })

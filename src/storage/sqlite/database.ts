@@ -2,16 +2,21 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { SetupError } from '../../core/errors.ts'
 import { migrations } from './schema.ts'
 
+export type DatabaseOptions = { readOnly?: boolean; busyTimeoutMs?: number }
+
 /** A connection and its prepared statements. */
 export class Database {
   readonly path: string
+  readonly options: DatabaseOptions
   readonly handle: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
 
-  constructor(path: string, options: { readOnly?: boolean } = {}) {
+  constructor(path: string, options: DatabaseOptions = {}) {
     this.path = path
-    this.handle = new DatabaseSync(path, { readOnly: options.readOnly ?? false, timeout: 5_000 })
-    if (options.readOnly) return
+    this.options = options
+    const { readOnly = false, busyTimeoutMs = 5_000 } = options
+    this.handle = new DatabaseSync(path, { readOnly, timeout: busyTimeoutMs })
+    if (readOnly) return
     this.handle.exec(`
       PRAGMA journal_mode = WAL;
       PRAGMA synchronous = FULL;

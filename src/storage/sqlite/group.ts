@@ -2,8 +2,11 @@ import type { Wake } from '../store.ts'
 import type { Context } from './context.ts'
 import { isRead, perform, type Call } from './operations.ts'
 
-/** `unavailable`: the fault is the store's and not the call's, and a later try may succeed. */
-export type Answer = { value: unknown } | { error: { message: string; unavailable: boolean } }
+/**
+ * `unavailable`: the fault is the store's and not the call's, and a later try may succeed. `io`: the disk failed under
+ * the connection, which must not be trusted after that.
+ */
+export type Answer = { value: unknown } | { error: { message: string; unavailable: boolean; io: boolean } }
 
 /** One message of calls, answered together. */
 export function runGroup(context: Context, calls: readonly Call[]): { answers: Answer[]; wakes: Wake[] } {
@@ -13,6 +16,12 @@ export function runGroup(context: Context, calls: readonly Call[]): { answers: A
     return { answers: values.map((value) => ({ value })), wakes: context.wakes.take() }
   } catch (error) {
     if (calls.length === 1) return { answers: [toFailure(error)], wakes: [] }
+    // Not the fault of one of them, and each would have to wait as long again. What only reads is answered.
+    if (concernsAll(error)) {
+      const failure = toFailure(error)
+      const answers = calls.map((call) => (isRead(call) ? runRead(context, call) : failure))
+      return { answers, wakes: [] }
+    }
   }
   // One of them failed, and took the others with it: each for itself, so that only the bad one fails.
   const alone = calls.map((call) => runGroup(context, [call]))
@@ -40,8 +49,19 @@ const unavailableCodes: ReadonlySet<number> = new Set([
   26, // SQLITE_NOTADB
 ])
 
+const busy = 5
+const ioError = 10
+
+const concernsAll = (error: unknown) => [busy, ioError].includes(primaryCode(error) ?? 0)
+
+/** SQLite's own code without what it adds in detail; null for an error of another origin. */
+function primaryCode(error: unknown): number | null {
+  const { errcode } = error as { errcode?: number }
+  return errcode === undefined ? null : errcode & 0xff
+}
+
 export function toFailure(error: unknown): Answer {
-  const { message, errcode } = error as Error & { errcode?: number }
-  const unavailable = errcode !== undefined && unavailableCodes.has(errcode & 0xff)
-  return { error: { message, unavailable } }
+  const code = primaryCode(error)
+  const unavailable = code !== null && unavailableCodes.has(code)
+  return { error: { message: (error as Error).message, unavailable, io: code === ioError } }
 }

@@ -10,7 +10,7 @@ export function lockDatabase(path: string): () => void {
   const pidPath = `${path}.pid`
   const handle = new DatabaseSync(`${path}.lock`, { timeout: 0 })
   try {
-    handle.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
+    handle.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE')
   } catch (error) {
     handle.close()
     if ((error as { errcode?: number }).errcode !== 5) throw error

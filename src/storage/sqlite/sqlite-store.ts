@@ -15,6 +15,7 @@ import {
   type TaskStore,
   type Wake,
 } from '../store.ts'
+import { sizeOf } from './call-size.ts'
 import type { Answer } from './group.ts'
 import { WorkerLink } from './link.ts'
 import { ownBytes, unpackClaim } from './packing.ts'
@@ -22,10 +23,18 @@ import type { Call, OperationArgs, OperationName, Operations } from './operation
 import { toCreatedTask, toStoredTask } from './created-task.ts'
 import { runAside } from './aside.ts'
 
-export type SqliteStoreOptions = { path: string; clock: Clock; log: Logger }
+export type SqliteStoreOptions = {
+  path: string
+  clock: Clock
+  log: Logger
+  /** How long a call waits for another process that writes to the database. */
+  busyTimeoutMs?: number
+}
 
 const batchMax = 1_000
 const waitingMax = 20_000
+const heldBytesMax = 512 * 1024 * 1024
+const restartDelayMs = 1_000
 
 /** The port on an SQLite file: calls are collected, handed to the storage thread and committed together. */
 export class SqliteStore implements Store {
@@ -40,6 +49,9 @@ export class SqliteStore implements Store {
   readonly #batcher: Batcher<Call, Answer>
   readonly #listeners = new Set<(wake: Wake) => void>()
   #link: WorkerLink | null = null
+  #started: Promise<void> | null = null
+  #cancelRestart = () => {}
+  #heldBytes = 0
 
   constructor(options: SqliteStoreOptions) {
     this.#options = options
@@ -59,18 +71,19 @@ export class SqliteStore implements Store {
     this.maintenance = makeMaintenance(ask, options.path)
   }
 
-  async start(): Promise<void> {
-    if (this.#link) return
-    await mkdir(dirname(this.#options.path), { recursive: true })
-    const link = await WorkerLink.open({ path: this.#options.path }, (wakes) => this.#tell(wakes))
-    this.#link = link
-    void link.ended.then((error) => {
-      if (this.#link === link) this.#link = null
-      if (error) this.#options.log.error({ err: error }, 'the storage thread has crashed')
+  start(): Promise<void> {
+    this.#started ??= this.#open().catch((error: unknown) => {
+      this.#started = null
+      throw error
     })
+    return this.#started
   }
 
   async stop(): Promise<void> {
+    const started = this.#started
+    this.#started = null
+    this.#cancelRestart()
+    await started?.catch(() => {})
     const link = this.#link
     this.#link = null
     await link?.stop()
@@ -79,6 +92,38 @@ export class SqliteStore implements Store {
   onWake(listener: (wake: Wake) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
+  }
+
+  /** Ends the storage thread as a crash would. For tests. */
+  async crash(): Promise<void> {
+    await this.#link?.terminate()
+  }
+
+  async #open(): Promise<void> {
+    const { path, log, busyTimeoutMs = 5_000 } = this.#options
+    await mkdir(dirname(path), { recursive: true })
+    const link = await WorkerLink.open({ path, busyTimeoutMs }, (wakes) => this.#tell(wakes))
+    this.#link = link
+    void link.ended.then((error) => {
+      if (this.#link !== link) return
+      this.#link = null
+      log.error({ err: error?.cause ?? error }, 'the storage thread has ended; it is started again')
+      this.#restartSoon()
+    })
+  }
+
+  /** What a crash left behind is on disk up to the last commit: a new thread goes on from there. */
+  #restartSoon(): void {
+    this.#cancelRestart = this.#options.clock.after(restartDelayMs, () => {
+      const attempt = this.#open()
+      this.#started = attempt
+      attempt.catch((error: unknown) => {
+        // Stopped meanwhile: nobody waits for it any more.
+        if (this.#started !== attempt) return
+        this.#options.log.error({ err: error }, 'the storage thread cannot be started again yet')
+        this.#restartSoon()
+      })
+    })
   }
 
   #send(calls: Call[]): Promise<Answer[]> {
@@ -90,10 +135,25 @@ export class SqliteStore implements Store {
     op: Name,
     args: OperationArgs<Name>,
   ): Promise<ReturnType<Operations[Name]>> {
-    const answer = await this.#batcher.add({ op, args } as unknown as Call)
+    const call = { op, args } as unknown as Call
+    const answer = await this.#hold(call)
     if ('value' in answer) return answer.value as ReturnType<Operations[Name]>
     const { message, unavailable } = answer.error
     throw unavailable ? new StoreUnavailable(message) : new Error(`${op}: ${message}`)
+  }
+
+  async #hold(call: Call): Promise<Answer> {
+    const bytes = sizeOf(call)
+    // A large one must get through when nothing else is held.
+    if (this.#heldBytes > 0 && this.#heldBytes + bytes > heldBytesMax) {
+      throw new StoreUnavailable('Too many bytes wait for the store already.')
+    }
+    this.#heldBytes += bytes
+    try {
+      return await this.#batcher.add(call)
+    } finally {
+      this.#heldBytes -= bytes
+    }
   }
 
   #tell(wakes: readonly Wake[]): void {

@@ -8,7 +8,7 @@ import { unpackCalls, type PackedCalls } from './packing.ts'
 
 /** The thread that SQLite lives in: an fsync takes up to milliseconds, and must not stall a live stream. */
 
-export type WorkerInput = { path: string }
+export type WorkerInput = { path: string; busyTimeoutMs: number }
 export type ToWorker = (PackedCalls & { number: number }) | 'stop'
 export type FromWorker =
   | { kind: 'ready' }
@@ -19,11 +19,11 @@ export type FromWorker =
 const port = parentPort!
 const send = (message: FromWorker) => port.postMessage(message, [])
 
-function open(path: string): { context: Context; unlock: () => void } | null {
+function open({ path, busyTimeoutMs }: WorkerInput): { context: Context; unlock: () => void } | null {
   let unlock = () => {}
   try {
     unlock = lockDatabase(path)
-    const database = new Database(path)
+    const database = new Database(path, { busyTimeoutMs })
     migrate(database)
     return { context: new Context(database), unlock }
   } catch (error) {
@@ -34,13 +34,23 @@ function open(path: string): { context: Context; unlock: () => void } | null {
   }
 }
 
-const opened = open((workerData as WorkerInput).path)
+function reopen(context: Context): Context {
+  const { path, options } = context.database
+  context.database.close()
+  return new Context(new Database(path, options))
+}
+
+const opened = open(workerData as WorkerInput)
 if (opened) {
-  const { context, unlock } = opened
+  const { unlock } = opened
+  let { context } = opened
   port.on('message', (message: ToWorker) => {
     if (message !== 'stop') {
       const { answers, wakes } = runGroup(context, unpackCalls(message))
-      return send({ kind: 'done', number: message.number, answers, wakes })
+      send({ kind: 'done', number: message.number, answers, wakes })
+      // After a failed write or fsync the pages in memory may not be those on disk: a new connection reads them again.
+      if (answers.some((answer) => 'error' in answer && answer.error.io)) context = reopen(context)
+      return
     }
     context.database.close()
     unlock()

@@ -1,0 +1,210 @@
+import { strict as assert } from 'node:assert'
+import { copyFile, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { describe, it } from 'node:test'
+import pino from 'pino'
+import { migrate, readVersion, Database } from '../../src/storage/sqlite/database.ts'
+import { migrations } from '../../src/storage/sqlite/schema.ts'
+import {
+  claimed,
+  newTask,
+  noLimits,
+  settled,
+  startMs,
+  submitted,
+  submittedOne,
+  success,
+} from '../conformance/tasks.ts'
+import { ManualClock } from '../helpers/clock.ts'
+import { eventually } from '../helpers/server.ts'
+import { Folder, TestStore } from '../helpers/sqlite.ts'
+
+const countOf = async (store: TestStore, tenant = 'acme') => (await store.tasks.count(tenant)).queued
+
+describe('the SQLite driver', () => {
+  it('keeps a second server out of the folder, and says who is in', async () => {
+    await using folder = await Folder.make()
+    const first = await TestStore.open(folder.database)
+    await assert.rejects(TestStore.open(folder.database), (error: Error) => {
+      assert.equal(error.name, 'SetupError')
+      assert.ok(error.message.includes(folder.database), error.message)
+      assert.ok(error.message.includes(`process ${process.pid}`), error.message)
+      assert.match(error.message, /dataDir.*PostgreSQL/)
+      return true
+    })
+    await submittedOne(first)
+    await first.stop()
+    await using second = await TestStore.open(folder.database)
+    assert.equal(await countOf(second), 1)
+    assert.deepEqual(await readdir(folder.path), ['autoglm.db', 'autoglm.db-shm', 'autoglm.db-wal', 'autoglm.db.lock', 'autoglm.db.pid']) // prettier-ignore
+  })
+
+  it('refuses a schema that is newer than it knows, and leaves it as it is', async () => {
+    await using folder = await Folder.make()
+    await (await TestStore.open(folder.database)).stop()
+    const handle = new DatabaseSync(folder.database)
+    handle.exec('UPDATE schema_version SET version = 99')
+    handle.close()
+    const message = new RegExp(`version 99.*up to ${migrations.length}\\b`, 's')
+    await assert.rejects(TestStore.open(folder.database), { name: 'SetupError', message })
+    // Refused for good, and not because the lock of the refusal is still there.
+    await assert.rejects(TestStore.open(folder.database), { name: 'SetupError', message })
+  })
+
+  it('says what is no database', async () => {
+    await using folder = await Folder.make()
+    await copyFile(import.meta.filename, folder.database)
+    await assert.rejects(TestStore.open(folder.database), { name: 'SetupError', message: /not a database/ })
+  })
+
+  it('goes on from any step of a migration, and does none of a step that fails', async () => {
+    await using folder = await Folder.make()
+    const database = new Database(folder.database)
+    const steps = [
+      ...migrations,
+      'CREATE TABLE one (n) STRICT',
+      'CREATE TABLE two (n INTEGER) STRICT; SELECT nonsense',
+    ]
+    steps[1] = 'CREATE TABLE one (n INTEGER) STRICT'
+    assert.throws(() => migrate(database, steps), /nonsense/)
+    assert.equal(readVersion(database), 2)
+    const tables = () =>
+      database.handle.prepare(`SELECT name FROM sqlite_schema WHERE name IN ('one', 'two')`).all().length
+    assert.equal(tables(), 1)
+    steps[2] = 'CREATE TABLE two (n INTEGER) STRICT'
+    migrate(database, steps)
+    migrate(database, steps)
+    assert.equal(readVersion(database), 3)
+    assert.equal(tables(), 2)
+    database.close()
+  })
+
+  it('copies itself while it is written to, and the copy is a database that goes on', async () => {
+    await using folder = await Folder.make()
+    await using store = await TestStore.open(folder.database)
+    await submitted(store, ...Array.from({ length: 50 }, () => ({})))
+    for (const { task } of await claimed(store, { limit: 10 })) await settled(store, task, success())
+    let writing = true
+    const writer = (async () => {
+      while (writing) await submittedOne(store, { tenant: 'busy' })
+    })()
+    const copy = join(folder.path, 'copy.db')
+    await store.maintenance.backup(copy)
+    writing = false
+    await writer
+    await assert.rejects(store.maintenance.backup(copy), { name: 'SetupError', message: /there already/ })
+    await assert.rejects(store.maintenance.backup('/nowhere/copy.db'), { name: 'SetupError' })
+
+    await using other = await Folder.make()
+    await copyFile(copy, other.database)
+    await using restored = await TestStore.open(other.database)
+    assert.deepEqual(await restored.maintenance.check(), [])
+    const counts = await restored.tasks.count('acme')
+    assert.equal(counts.queued, 40)
+    assert.equal(counts.succeeded, 10)
+    const busy = await countOf(restored, 'busy')
+    assert.ok(busy <= (await countOf(store, 'busy')))
+    await submittedOne(restored)
+    assert.equal((await claimed(restored, { limit: 100 })).length, Math.min(41 + busy, 100))
+  })
+
+  it('fails what is under way when its thread dies, says so, and comes back', async () => {
+    await using folder = await Folder.make()
+    const clock = new ManualClock()
+    const lines: string[] = []
+    const log = pino({ level: 'error' }, { write: (line: string) => void lines.push(line) })
+    await using store = await TestStore.open(folder.database, { clock, log })
+    const kept = await submittedOne(store)
+    const underWay = store.tasks.submit(
+      Array.from({ length: 20_000 }, () => newTask()),
+      noLimits,
+    )
+    await new Promise((resolve) => setImmediate(resolve))
+    const [outcome] = await Promise.allSettled([underWay, store.crash()])
+    assert.equal(outcome.status, 'rejected')
+    assert.equal((outcome.reason as Error).name, 'StoreUnavailable')
+    await eventually('the log says it', () => lines.some((line) => line.includes('storage thread has ended')))
+    await assert.rejects(store.tasks.find(kept.id), { name: 'StoreUnavailable' })
+    clock.advance(1000)
+    await eventually('it is back', () => store.tasks.find(kept.id).then(() => true, () => false)) // prettier-ignore
+    assert.equal(await countOf(store), 1)
+    assert.deepEqual(await store.maintenance.check(), [])
+  })
+
+  it('does not come back after it was stopped', async () => {
+    await using folder = await Folder.make()
+    const clock = new ManualClock()
+    const store = await TestStore.open(folder.database, { clock })
+    await store.crash()
+    await store.stop()
+    clock.advance(10_000)
+    await assert.rejects(store.tasks.find('task_x'), { name: 'StoreUnavailable' })
+    await using next = await TestStore.open(folder.database)
+    assert.equal(await countOf(next), 0)
+  })
+
+  it('refuses writes while another process holds the database, answers reads, and goes on after', async () => {
+    await using folder = await Folder.make()
+    await using store = await TestStore.open(folder.database, { busyTimeoutMs: 100 })
+    const kept = await submittedOne(store)
+    const stranger = new DatabaseSync(folder.database)
+    stranger.exec('BEGIN IMMEDIATE')
+    const calls = await Promise.allSettled([
+      ...Array.from({ length: 30 }, () => submittedOne(store)),
+      store.tasks.find(kept.id),
+    ])
+    assert.equal(calls.pop()?.status, 'fulfilled')
+    for (const call of calls) {
+      assert.equal(call.status, 'rejected')
+      assert.equal((call.reason as Error).name, 'StoreUnavailable')
+    }
+    stranger.exec('ROLLBACK')
+    stranger.close()
+    await submittedOne(store)
+    assert.equal(await countOf(store), 2)
+  })
+
+  it('holds no more calls and bytes than it may', async () => {
+    await using folder = await Folder.make()
+    await using store = await TestStore.open(folder.database)
+    const finds = await Promise.allSettled(Array.from({ length: 25_000 }, () => store.tasks.find('task_x')))
+    const refused = finds.filter(({ status }) => status === 'rejected')
+    assert.equal(refused.length, 5_000)
+    for (const call of refused) {
+      assert.equal(((call as PromiseRejectedResult).reason as Error).name, 'StoreUnavailable')
+    }
+    const piece = new Uint8Array(1024 * 1024)
+    const held = store.tasks.find('task_x')
+    const pieces = Array.from({ length: 600 }, () => piece)
+    await assert.rejects(store.blobs.append('large', pieces), { name: 'StoreUnavailable', message: /bytes/ })
+    await held
+    assert.equal(await store.blobs.append('small', pieces.slice(0, 3)), 3)
+  })
+
+  it('finds what has been damaged', async () => {
+    await using folder = await Folder.make()
+    await using store = await TestStore.open(folder.database)
+    await submitted(store, {}, {}, {})
+    const [{ task } = { task: null }] = await claimed(store)
+    await settled(store, task!, success(), startMs)
+    const damages: [string, string, RegExp][] = [
+      ['UPDATE tallies SET tasks = tasks + 1 WHERE kind = ?', 'tenant', /tallies differ/],
+      ['DELETE FROM payloads WHERE n = ?', '2', /lost their payload/],
+      ['DELETE FROM results WHERE n = ?', '1', /without a result/],
+      ['DELETE FROM events WHERE n = ?', '1', /another number of events/],
+      ['UPDATE tasks SET tag = NULL WHERE status = 1 AND n = ?', '3', /place in the line/],
+    ]
+    assert.deepEqual(await store.maintenance.check(), [])
+    const stranger = new DatabaseSync(folder.database)
+    for (const [text, value, complaint] of damages) {
+      stranger.prepare(text).run(value)
+      const complaints = await store.maintenance.check()
+      assert.ok(
+        complaints.some((line) => complaint.test(line)),
+        `${complaint} in ${complaints.join('; ')}`,
+      )
+    }
+    stranger.close()
+  })
+})
