@@ -6,7 +6,14 @@ import { pipeline } from 'node:stream/promises'
 import { SetupError } from '../core/errors.ts'
 import { jsonBody, type Server } from './api-client.ts'
 import type { BatchState } from './batch-state.ts'
-import { askOnce, askPatiently, keepTrying, PassingFailure, type Patience } from './patience.ts'
+import {
+  askOnce,
+  askOnceForJson,
+  askPatiently,
+  keepTrying,
+  PassingFailure,
+  type Patience,
+} from './patience.ts'
 
 /** A batch of OpenAI's API, with the fields that matter here. */
 export type Batch = {
@@ -54,8 +61,7 @@ export async function createBatch(
     const metadata = { autoglm_run: runId }
     const init = jsonBody({ input_file_id: fileId, endpoint, completion_window: '24h', metadata })
     init.headers = { ...(init.headers as Record<string, string>), 'idempotency-key': runId }
-    const response = await askOnce(server, '/v1/batches', { ...init, signal: patience.signal })
-    return (await response.json()) as Batch
+    return (await askOnceForJson(server, '/v1/batches', { ...init, signal: patience.signal })) as Batch
   })
 }
 
@@ -63,8 +69,9 @@ export async function createBatch(
 export async function findBatch(server: Server, fileId: string, signal: AbortSignal): Promise<Batch | null> {
   let after = ''
   for (let page = 0; page < batchPagesMax; page += 1) {
-    const response = await askOnce(server, `/v1/batches?limit=${batchPageMax}${after}`, { signal })
-    const { data, has_more } = (await response.json()) as { data?: Batch[]; has_more?: boolean }
+    const path = `/v1/batches?limit=${batchPageMax}${after}`
+    const answer = await askOnceForJson(server, path, { signal })
+    const { data, has_more } = answer as { data?: Batch[]; has_more?: boolean }
     const found = data?.find(({ input_file_id }) => input_file_id === fileId)
     if (found) return found
     const last = data?.at(-1)

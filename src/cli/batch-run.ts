@@ -22,7 +22,8 @@ export type BatchOptions = {
 }
 
 const exitInterrupted = 130
-const pollMs = 1_000
+/** Small batches end soon; large ones need no more than a look now and then. */
+const pollMs = { min: 250, max: 3_000 } as const
 const reasonsMax = 10
 const lastStatuses = ['completed', 'failed', 'expired', 'cancelled']
 
@@ -109,8 +110,7 @@ class BatchRun {
   async #upload(): Promise<string> {
     const { input } = this.#files
     const { model } = this.#state
-    const note = `uploading ${input}`
-    this.#show(note, true)
+    process.stderr.write(`uploading ${input}\n`)
     if (model === null) return this.#keepFile(await uploadFile(this.#server, input, this.#patience(true)))
     const folder = await mkdtemp(join(tmpdir(), 'autoglm-batch-'))
     try {
@@ -150,13 +150,13 @@ class BatchRun {
   }
 
   async #waitForEnd(batchId: string): Promise<Batch> {
-    for (;;) {
+    for (let waitMs: number = pollMs.min; ; waitMs = Math.min(pollMs.max, waitMs * 1.5)) {
       const batch = await readBatch(this.#server, batchId, this.#patience(false))
       const { total, completed, failed } = batch.request_counts ?? { total: 0, completed: 0, failed: 0 }
       const isLast = lastStatuses.includes(batch.status)
       this.#show(formatCounts({ label: keepLine(batch.status), done: completed, failed, total }), isLast)
       if (isLast) return batch
-      await systemClock.sleep(pollMs, this.#signal)
+      await systemClock.sleep(waitMs, this.#signal)
     }
   }
 

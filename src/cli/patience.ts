@@ -69,6 +69,25 @@ export async function askOnce(
   throw new PassingFailure(explained, Number.isFinite(seconds) ? Math.min(seconds * 1000, 60_000) : 0)
 }
 
+/** The JSON of one successful answer; one that breaks off is a PassingFailure as well. */
+export async function askOnceForJson(
+  server: Server,
+  path: string,
+  init: RequestInit & { signal: AbortSignal },
+): Promise<unknown> {
+  const response = await askOnce(server, path, init)
+  try {
+    return await response.json()
+  } catch (error) {
+    init.signal.throwIfAborted()
+    throw new PassingFailure(
+      new SetupError(`${server.url}${path} did not answer JSON; is this an OpenAI-compatible server?`, {
+        cause: error,
+      }),
+    )
+  }
+}
+
 /** The JSON of a successful answer, waited for. */
 export async function askPatiently(
   server: Server,
@@ -76,17 +95,6 @@ export async function askPatiently(
   patience: Patience,
   makeInit: () => RequestInit = () => ({}),
 ): Promise<unknown> {
-  return keepTrying(patience, async () => {
-    const response = await askOnce(server, path, { ...makeInit(), signal: patience.signal })
-    try {
-      return await response.json()
-    } catch (error) {
-      patience.signal.throwIfAborted()
-      throw new PassingFailure(
-        new SetupError(`${server.url}${path} did not answer JSON; is this an OpenAI-compatible server?`, {
-          cause: error,
-        }),
-      )
-    }
-  })
+  const { signal } = patience
+  return keepTrying(patience, () => askOnceForJson(server, path, { ...makeInit(), signal }))
 }
