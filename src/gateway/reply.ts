@@ -1,11 +1,18 @@
 import type { ServerResponse } from 'node:http'
-import { toApiError, toErrorBody, type ApiError } from '../core/errors.ts'
+import { fail, toApiError, toErrorBody, type ApiError } from '../core/errors.ts'
+import { StoreUnavailable } from '../storage/store.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { RequestRecord } from './request-record.ts'
+
+/** How long a caller is asked to wait while the storage is away. */
+const storageRetryAfterMs = 2_000
 
 /** What was thrown, as the caller sees it. A fault of this server is logged here, with all that is known of it. */
 export function explain(thrown: unknown, record: { id: string }, log: Logger): ApiError {
   const error = toApiError(thrown)
+  if (error.code === 'internal' && error.cause instanceof StoreUnavailable) {
+    return fail('storage_unavailable', { retryAfterMs: storageRetryAfterMs, cause: error.cause })
+  }
   if (error.code === 'internal') log.error({ err: thrown, requestId: record.id }, 'request failed')
   return error
 }

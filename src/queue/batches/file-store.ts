@@ -78,6 +78,11 @@ export class FileStore implements Service {
     this.#stopSweeping = null
   }
 
+  /** Bytes of the largest file that is taken. */
+  get fileBytesMax(): number {
+    return this.#settings().fileBytesMax
+  }
+
   /** Removes uploads that have been silent for so long, but for those that this process still receives. */
   async sweep(silentMs: number): Promise<void> {
     const nowMs = this.#clock.wallMs()
@@ -107,7 +112,7 @@ export class FileStore implements Service {
       clock: this.#clock,
       fileBytesMax,
       filesBytesMax,
-      othersBytes: () => this.#arrivingBytes(tenant) - upload.bytes,
+      earlierBytes: () => this.#arrivingBytes(tenant, id),
       publish: (file) => this.publish({ ...file, expiresAtMs: this.expiryOf(nowMs, file.keepMs) }),
       onEnd: (publishedBytes) => {
         this.#uploads.delete(id)
@@ -216,10 +221,12 @@ export class FileStore implements Service {
     }
   }
 
-  #arrivingBytes(tenant: string): number {
-    return [...this.#uploads.values()]
-      .filter((upload) => upload.tenant === tenant)
-      .reduce((sum, upload) => sum + upload.bytes, 0)
+  #arrivingBytes(tenant: string, beforeId: string): number {
+    let bytes = 0
+    for (const upload of this.#uploads.values()) {
+      if (upload.tenant === tenant && upload.id < beforeId) bytes += upload.bytes
+    }
+    return bytes
   }
 
   /** Past its time, and not yet removed by the retention. */

@@ -20,8 +20,8 @@ export type UploadParts = {
   clock: Clock
   fileBytesMax: number
   filesBytesMax: number
-  /** Bytes of the tenant's other files that are arriving now. */
-  othersBytes: () => number
+  /** Bytes that have come of the tenant's files whose upload began before: of several, the first finds room. */
+  earlierBytes: () => number
   publish: (file: Finished & { keepMs: number | null }) => Promise<StoredFile>
   onEnd: (publishedBytes: number) => void
 }
@@ -66,12 +66,9 @@ export class Upload {
 
   /** Throws body_too_large and files_full. */
   async write(bytes: Uint8Array): Promise<void> {
-    const { fileBytesMax, filesBytesMax, othersBytes, clock } = this.#parts
-    const ownBytes = this.bytes + bytes.length
-    if (ownBytes > fileBytesMax) throw tooLarge(fileBytesMax)
-    if (this.storedBytes + othersBytes() + ownBytes > filesBytesMax) {
-      throw tooMany(`With this file, those of the tenant would take up more than ${filesBytesMax} bytes`)
-    }
+    const { fileBytesMax, clock } = this.#parts
+    if (this.bytes + bytes.length > fileBytesMax) throw tooLarge(fileBytesMax)
+    this.#checkRoom(bytes.length)
     await this.#writer.write(bytes)
     if (clock.wallMs() - this.#touchedAtMs > uploadTouchMs) await this.#touch()
   }
@@ -79,6 +76,8 @@ export class Upload {
   async finish(info: { filename: string; purpose: FilePurpose; keepMs: number | null }): Promise<StoredFile> {
     const { id, tenant, createdAtMs, store, publish, onEnd } = this.#parts
     await this.#writer.end()
+    // Earlier uploads may have grown since the last byte of this one came.
+    this.#checkRoom(0)
     await this.#touch()
     const file = await publish({ id, tenant, createdAtMs, bytes: this.bytes, ...info })
     await store.documents.remove('upload', tenant, id)
@@ -97,6 +96,12 @@ export class Upload {
     } finally {
       onEnd(0)
     }
+  }
+
+  #checkRoom(moreBytes: number): void {
+    const { filesBytesMax, earlierBytes } = this.#parts
+    if (this.storedBytes + earlierBytes() + this.bytes + moreBytes <= filesBytesMax) return
+    throw tooMany(`With this file, those of the tenant would take up more than ${filesBytesMax} bytes`)
   }
 
   /** Throws where another process has swept away what was silent for too long. */

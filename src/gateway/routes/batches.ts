@@ -1,0 +1,43 @@
+import type { FastifyInstance } from 'fastify'
+import { parseBatchRequest } from '../../queue/batches/batch-request.ts'
+import type { Batches } from '../../queue/batches/batches.ts'
+import { parseBody } from '../../router/calls/body.ts'
+import { describeBatch } from '../batch-object.ts'
+import { cancelSchema, createSchema, listSchema, showSchema } from '../batch-schemas.ts'
+import { parsePage, toPage } from '../page-query.ts'
+import type { GatewayParts } from '../parts.ts'
+import { refuseOthers, type Query } from '../task-query.ts'
+import { readTenant } from '../tenant.ts'
+
+export type BatchParts = Pick<GatewayParts, 'settings'> & { batches: Batches }
+type OneBatch = { Params: { id: string } }
+
+/** The batches of a tenant: create, list, show, cancel. */
+export function addBatchRoutes(app: FastifyInstance, { batches, settings }: BatchParts): void {
+  app.post('/v1/batches', { schema: createSchema }, (request) => {
+    refuseOthers(request.query as Query, [])
+    const body = parseBody((request.body as Buffer | undefined) ?? Buffer.alloc(0), settings().jsonDepthMax)
+    return batches.create(readTenant(request), parseBatchRequest(body)).then(describeBatch)
+  })
+
+  const rules = { known: ['after', 'limit'], limitDefault: 20, limitMax: 100 } as const
+  app.get('/v1/batches', { schema: listSchema }, (request) =>
+    batches
+      .list(readTenant(request), parsePage(request.query as Query, rules))
+      .then((found) => toPage(found.batches.map(describeBatch), found.hasMore)),
+  )
+
+  app.get<OneBatch>('/v1/batches/:id', { schema: showSchema }, (request) =>
+    batches.get(readTenant(request), request.params.id).then(describeBatch),
+  )
+
+  app.register((scope, _options, done) => {
+    // It needs no body; whatever comes as one is read and left.
+    scope.removeAllContentTypeParsers()
+    scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, parsed) => parsed(null))
+    scope.post<OneBatch>('/v1/batches/:id/cancel', { schema: cancelSchema }, (request) =>
+      batches.cancel(readTenant(request), request.params.id).then(describeBatch),
+    )
+    done()
+  })
+}
