@@ -45,10 +45,11 @@ export function makeResponseExecutor(parts: ExecutorParts): Executor {
     const request = parseResponsesBody(work.body)
     const identity = chooseIdentity(job, parts.clock)
     const { tenant } = job.task
-    const done = job.task.attempt > 1 ? await parts.responses.find(tenant, identity.id) : null
+    const isFirst = job.task.attempt === 1
+    const done = isFirst ? null : await parts.responses.find(tenant, identity.id)
     if (done && isWhole(done.response)) return takeOver(parts, job, request, done.response)
+    const left = isFirst || !isStreamed(request, job) ? null : await parts.log.last(identity.id)
     const previous = await parts.responses.conversation(tenant, request.previousResponseId)
-    const left = isStreamed(request, job) && job.task.attempt > 1 ? await parts.log.last(identity.id) : null
     const streams = isStreamed(request, job) && !isEnded(left)
     const attempt: Attempt = {
       request,
@@ -120,7 +121,7 @@ async function runStreamed(
   eventsBefore: number,
 ): Promise<JobResult> {
   const stream = new ResponseStream(attempt)
-  const writer = await parts.log.open(job.task.tenant, attempt.identity.id)
+  const writer = await parts.log.open(job.task.tenant, attempt.identity.id, context.signal)
   // One that has only begun has told nobody anything yet.
   if (eventsBefore > 1) throw await breakOff(writer, stream, brokeBefore(job))
   const [, begun] = stream.start()

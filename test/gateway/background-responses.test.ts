@@ -117,7 +117,10 @@ test('what is wrong with it is said at once, and what becomes wrong later in its
     const { id } = await client.responses.create({ ...asked, background: true, stream: false })
     assert.equal(await server.work(), 'dead')
     const failed = await client.responses.retrieve(id)
-    assert.deepEqual([failed.status, failed.error?.message], ['failed', 'no such image'])
+    assert.deepEqual(
+      [failed.status, failed.error?.code, failed.error?.message],
+      ['failed', 'invalid_image', 'no such image'],
+    )
     if (!stream) continue
     const reading = client.responses.create(streamed).then(collect)
     await eventually('it waits', async () => (await server.tasks.store.tasks.waitingModels()).length > 0)

@@ -3,8 +3,9 @@ import type { FastifyInstance } from 'fastify'
 import { readSettings } from '../../src/app-settings.ts'
 import type { Config } from '../../src/config/schema.ts'
 import { systemClock as clock } from '../../src/core/clock.ts'
-import { errorTable, toApiError } from '../../src/core/errors.ts'
+import { toApiError } from '../../src/core/errors.ts'
 import { addResponseRoutes, type ResponseParts } from '../../src/gateway/routes/responses.ts'
+import { judgeAttempt } from '../../src/queue/outcome.ts'
 import type { Queue } from '../../src/queue/queue.ts'
 import { makeResponseExecutor } from '../../src/queue/response-executor.ts'
 import { ResponseEventLog } from '../../src/queue/responses/event-log.ts'
@@ -16,6 +17,7 @@ import { openLog } from '../../src/telemetry/log.ts'
 import { TaskServer, type TaskServerOptions } from './task-server.ts'
 
 const keepMs = () => 3_600_000
+const backoff = { delayMs: 1, delayMaxMs: 1 }
 
 /** A server with the routes of responses, and a worker for their tasks that works when the test says so. */
 export class ResponseServer implements AsyncDisposable {
@@ -96,17 +98,15 @@ export class ResponseServer implements AsyncDisposable {
       outcome = { kind: 'succeeded', result: done.result, usage: done.usage }
       instance = done.instance
     } catch (thrown) {
-      const { code, message } = toApiError(thrown)
-      const error = { code, message }
-      if (stop.signal.aborted) outcome = { kind: 'cancelled' }
-      else if (errorTable[code].retryable) outcome = { kind: 'retry', error, runAtMs: clock.wallMs() }
-      else outcome = { kind: 'dead', error }
+      const { attempt, attemptsMax, deadlineMs } = task
+      const failed = { error: toApiError(thrown), attempt, attemptsMax, deadlineMs, nowMs: clock.wallMs() }
+      outcome = stop.signal.aborted ? { kind: 'cancelled' } : judgeAttempt(failed, backoff, Math.random)
     }
     this.#attempts.delete(task.id)
     if (!settles) return outcome.kind
     const settled = { id: task.id, attempt: task.attempt, nowMs: clock.wallMs(), instance, outcome }
     await this.tasks.store.tasks.settle([settled])
-    await this.tasks.store.tasks.promote(clock.wallMs() + 1_000, 10)
+    await this.tasks.store.tasks.promote(clock.wallMs() + 60_000, 10)
     return outcome.kind
   }
 

@@ -33,8 +33,11 @@ export class ResponseEventLog {
     this.#keepMs = parts.keepMs
   }
 
-  /** Goes on writing the events of a response, behind those that are there. */
-  async open(tenant: string, responseId: string): Promise<EventWriter> {
+  /**
+   * Goes on writing the events of a response, behind those that are there. Once `signal` is aborted nothing more is
+   * written: the task may be somebody else's, or have ended.
+   */
+  async open(tenant: string, responseId: string, signal?: AbortSignal): Promise<EventWriter> {
     const id = nameOf(responseId)
     const nowMs = this.#clock.wallMs()
     await askStore(() =>
@@ -44,6 +47,7 @@ export class ResponseEventLog {
       }),
     )
     return new EventWriter({
+      signal,
       append: async (pieces) => {
         await askStore(() => this.#store.blobs.append(id, pieces))
         for (const tell of this.#listeners.get(responseId) ?? []) tell()
@@ -90,6 +94,7 @@ const nameOf = (responseId: string) => `response-events:${responseId}`
 /** Writes events as they come: whatever has come while the storage was busy goes in one step. */
 export class EventWriter {
   readonly #append: (pieces: readonly Uint8Array[]) => Promise<void>
+  readonly #signal: AbortSignal | undefined
   #waiting: Buffer[] = []
   #waitingBytes = 0
   #events = 0
@@ -98,8 +103,12 @@ export class EventWriter {
   #error: unknown = null
   #resume: (() => void) | null = null
 
-  constructor(parts: { append: (pieces: readonly Uint8Array[]) => Promise<void> }) {
+  constructor(parts: {
+    append: (pieces: readonly Uint8Array[]) => Promise<void>
+    signal: AbortSignal | undefined
+  }) {
     this.#append = parts.append
+    this.#signal = parts.signal
   }
 
   /** What went wrong; null while nothing has. */
@@ -132,7 +141,7 @@ export class EventWriter {
 
   async #writeAll(): Promise<void> {
     try {
-      while (this.#waiting.length > 0) {
+      while (this.#waiting.length > 0 && !this.#signal?.aborted) {
         const pieces = this.#waiting
         this.#waiting = []
         await this.#append(pieces)

@@ -1,6 +1,8 @@
+import { errorTable } from '../../core/errors.ts'
 import { parseResponsesBody, type ResponsesRequest } from '../../router/responses/request.ts'
 import { describeResponse, toResponseError, type ResponseObject } from '../../router/responses/response.ts'
-import type { TaskRow } from '../../storage/store.ts'
+import { reasons } from '../../storage/reasons.ts'
+import type { TaskError, TaskRow } from '../../storage/store.ts'
 import { readPayload } from '../task.ts'
 
 /** A task and its response have one name between them: `task_01k…` and `resp_01k…`. */
@@ -33,14 +35,20 @@ export function describeTaskResponse(
       return describeResponse(request, identity, { status: 'cancelled' })
     case 'dead':
     case 'expired': {
-      const error = task.error ?? {
-        code: task.status,
-        message: 'The response did not begin before its deadline.',
-      }
-      return describeResponse(request, identity, { status: 'failed', error: toResponseError(error) })
+      const error = task.error ?? reasons.expired
+      return describeResponse(request, identity, { status: 'failed', error: explainError(error) })
     }
     case 'running':
     case 'succeeded':
       return describeResponse(request, identity, { status: 'in_progress' })
   }
+}
+
+const ownReasons: readonly string[] = Object.values(reasons).map(({ code }) => code)
+
+/** A code that is none of ours is an instance's word about the request. */
+function explainError(error: TaskError): { code: string; message: string } {
+  if (Object.hasOwn(errorTable, error.code) || ownReasons.includes(error.code)) return toResponseError(error)
+  // OpenAI names what may be wrong with an image one by one, and with all else in one word.
+  return { code: /image/.test(error.code) ? error.code : 'invalid_prompt', message: error.message }
 }
