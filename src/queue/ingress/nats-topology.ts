@@ -7,15 +7,21 @@ import {
   StorageType,
   type JetStreamManager,
 } from '@nats-io/jetstream'
-import { nanos } from '@nats-io/transport-node'
+import { millis, nanos } from '@nats-io/transport-node'
 
 /** A message that is not settled and not said to be in work for this long is delivered again. */
-export const ackWaitMs = 30_000
+const ackWaitMs = 30_000
 const durableName = 'autoglm'
 /** Of all processes that share the consumer. */
 const ackPendingMin = 1_000
 
-export type StreamNames = { stream: string; consumer: string; deadSubject: string }
+export type StreamNames = {
+  stream: string
+  consumer: string
+  deadSubject: string
+  /** Of the consumer as it is, for somebody may have made it otherwise. */
+  ackWaitMs: number
+}
 
 /**
  * Makes the stream of a subject and its consumer, and the stream of the dead letters, where they are not there yet.
@@ -31,15 +37,9 @@ export async function declareStreams(
   const stream = await findOrAdd(manager, subject, RetentionPolicy.Workqueue)
   await findOrAdd(manager, deadSubject, RetentionPolicy.Limits)
   const consumer = `${durableName}_${toStreamName(subject)}`
-  const isThere = await manager.consumers.info(stream, consumer).then(
-    () => true,
-    (error: unknown) => {
-      if (isCode(error, JetStreamApiCodes.ConsumerNotFound)) return false
-      throw error
-    },
-  )
-  if (!isThere) {
-    await manager.consumers.add(stream, {
+  const { config } = await manager.consumers.info(stream, consumer).catch((error: unknown) => {
+    if (!isCode(error, JetStreamApiCodes.ConsumerNotFound)) throw error
+    return manager.consumers.add(stream, {
       durable_name: consumer,
       ack_policy: AckPolicy.Explicit,
       ack_wait: nanos(ackWaitMs),
@@ -48,8 +48,8 @@ export async function declareStreams(
       max_deliver: -1,
       max_ack_pending: Math.max(ackPendingMin, prefetch * 16),
     })
-  }
-  return { stream, consumer, deadSubject }
+  })
+  return { stream, consumer, deadSubject, ackWaitMs: millis(config.ack_wait ?? nanos(ackWaitMs)) }
 }
 
 async function findOrAdd(

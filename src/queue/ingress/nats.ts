@@ -11,7 +11,7 @@ import { fail, type ApiError } from '../../core/errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { Intake, type Delivery } from './intake.ts'
 import type { Incoming } from './message.ts'
-import { ackWaitMs, declareStreams, type StreamNames } from './nats-topology.ts'
+import { declareStreams, type StreamNames } from './nats-topology.ts'
 import { describe, keepOpen, type Session } from './reconnect.ts'
 import {
   readAddress,
@@ -106,7 +106,7 @@ export class NatsSource implements TaskSource {
       })
     })
     // What waits here for the queue is not to be delivered to another process meanwhile.
-    const endKeeping = clock.every(ackWaitMs / 3, () => {
+    const endKeeping = clock.every(names.ackWaitMs / 3, () => {
       for (const delivery of intake.deliveries) (delivery as NatsDelivery).keep()
     })
     const closed = connection
