@@ -93,6 +93,7 @@ export function resolveReferences<T>(
 }
 
 function lookUp(results: ReadonlyMap<string, unknown>, written: string, name: string, path: string): unknown {
+  if (!results.has(name)) throw unresolved(written, 'there is no result of this name')
   let value = results.get(name)
   let walked = name
   for (const [part, key, place] of path.matchAll(/\.([\w$-]+)|\[(\d+)\]/g)) {

@@ -1,0 +1,252 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pino from 'pino'
+import { Instance, type InstanceSpec } from '../../src/fleet/instance.ts'
+import { Registry } from '../../src/fleet/registry.ts'
+import { Connections } from '../../src/fleet/transport.ts'
+import { Allowance } from '../../src/queue/allowance.ts'
+import { Dispatcher } from '../../src/queue/dispatcher.ts'
+import { LiveBook } from '../../src/queue/live-signals.ts'
+import { ProgressBoard } from '../../src/queue/progress.ts'
+import { QueueMetrics } from '../../src/queue/queue-metrics.ts'
+import { Queue, type QueueSettings } from '../../src/queue/queue.ts'
+import { Rescue } from '../../src/queue/rescue.ts'
+import { Runner } from '../../src/queue/runner.ts'
+import type { TaskSpec } from '../../src/queue/task.ts'
+import { Router } from '../../src/router/router.ts'
+import { SqliteStore } from '../../src/storage/sqlite/sqlite-store.ts'
+import type { Store, TaskDetail } from '../../src/storage/store.ts'
+import { MetricsRegistry } from '../../src/telemetry/metrics.ts'
+import { ManualClock } from '../helpers/clock.ts'
+import { eventually } from '../helpers/server.ts'
+
+/** A clock whose wall can be set. */
+export class JumpyClock extends ManualClock {
+  wallOffsetMs = 0
+
+  override wallMs(): number {
+    return super.wallMs() + this.wallOffsetMs
+  }
+}
+
+export const silent = pino({ level: 'silent' })
+
+const rules = {
+  policy: 'least_conn',
+  policies: {},
+  aliases: { nick: 'm' },
+  fallbacks: {},
+  retryRatio: 0,
+  retryReserve: 0,
+  attemptsMax: 1,
+  firstByteMs: 10_000_000,
+  idleMs: 10_000_000,
+  ejection: { ejectAfterFailures: 1000, ejectBaseMs: 1, ejectShareMax: 0.5 },
+} as const
+
+export const settings: QueueSettings = {
+  concurrencyMax: 64,
+  liveReserve: 0,
+  attemptsMax: 3,
+  retryDelayMs: 1_000,
+  retryDelayMaxMs: 300_000,
+  leaseMs: 30_000,
+  attemptTimeoutMs: 3_600_000,
+  ageingMs: 60_000,
+  tenantTasksMax: 100_000,
+  tenantBytesMax: 1e9,
+  tasksMax: 1e6,
+  bytesMax: 1e10,
+}
+
+export type WorkerOptions = {
+  settings?: Partial<QueueSettings>
+  upstreams?: Record<string, string>
+  slots?: number
+  models?: readonly string[]
+  random?: () => number
+  store?: Store
+  clock?: JumpyClock
+  drainMs?: number
+}
+
+/** The whole queue of one process, over a real store; its clock stands still until a test moves it. */
+export class Worker {
+  readonly clock: JumpyClock
+  readonly store: Store
+  readonly registry = new Registry()
+  readonly live: LiveBook
+  readonly progress: ProgressBoard
+  readonly queue: Queue
+  readonly runner: Runner
+  readonly dispatcher: Dispatcher
+  readonly rescue: Rescue
+  readonly metrics = new MetricsRegistry()
+  settings: QueueSettings
+
+  constructor(store: Store, options: WorkerOptions) {
+    const clock = options.clock ?? new JumpyClock()
+    this.clock = clock
+    this.store = store
+    this.settings = { ...settings, ...options.settings }
+    this.live = new LiveBook(clock)
+    this.progress = new ProgressBoard(clock)
+    const router = new Router({ registry: this.registry, rules, clock, log: silent })
+    const metrics = new QueueMetrics(this.metrics)
+    const parts = {
+      store,
+      clock,
+      log: silent,
+      progress: this.progress,
+      settings: () => this.settings,
+      metrics,
+    }
+    this.queue = new Queue({
+      ...parts,
+      weightOf: (tenant) => (tenant === 'heavy' ? 4 : 1),
+      isServed: (model) => router.resolve(model) !== null,
+    })
+    this.runner = new Runner({ router })
+    this.dispatcher = new Dispatcher({
+      ...parts,
+      runner: this.runner,
+      allowance: new Allowance({
+        registry: this.registry,
+        live: this.live,
+        clock,
+        reserve: () => this.settings.liveReserve,
+      }),
+      resolve: (name) => router.resolve(name),
+      drainMs: () => options.drainMs ?? 1_000,
+      random: options.random ?? (() => 1),
+    })
+    this.rescue = new Rescue({
+      tasks: store.tasks,
+      maintenance: store.maintenance,
+      metrics,
+      clock,
+      leaseMs: () => this.settings.leaseMs,
+      retention: () => ({ keepFinishedMs: 604_800_000, keepFinishedMax: 1_000_000 }),
+      log: silent,
+    })
+    for (const [id, url] of Object.entries(options.upstreams ?? {})) {
+      this.addInstance(id, url, { slots: options.slots ?? 8, models: options.models ?? ['m'] })
+    }
+  }
+
+  addInstance(id: string, url: string, more: { slots: number; models: readonly string[] }): Instance {
+    const { origin, pathname } = new URL(url)
+    const endpoint = { origin, basePath: pathname, socketPath: null, apiKey: null }
+    const spec: InstanceSpec = {
+      id,
+      kind: 'remote',
+      endpoint,
+      weight: 1,
+      inFlightMax: 1000,
+      slots: more.slots,
+      probe: 'off',
+      models: new Map(more.models.map((model) => [model, model])),
+    }
+    const instance = new Instance(spec, new Connections(endpoint, { connectMs: 1_000 }))
+    this.registry.add(instance)
+    this.registry.move(instance, 'ready')
+    return instance
+  }
+
+  async start(): Promise<this> {
+    await this.dispatcher.start()
+    await this.rescue.start()
+    return this
+  }
+
+  /** Lets time pass in small steps until something holds. */
+  async until(what: string, holds: () => boolean | Promise<boolean>, stepMs = 50): Promise<void> {
+    await eventually(
+      what,
+      async () => {
+        if (await holds()) return true
+        this.clock.advance(stepMs)
+        return false
+      },
+      5_000,
+    )
+  }
+
+  async submit(more: Partial<TaskSpec> = {}): Promise<string> {
+    return (await this.queue.submit(chatTask(more))).task.id
+  }
+
+  /** The task as soon as it has this state. */
+  async reach(id: string, status: string, stepMs = 50): Promise<TaskDetail> {
+    let detail: TaskDetail | null = null
+    await this.until(
+      `${id} is ${status}`,
+      async () => {
+        detail = await this.store.tasks.get('t', id)
+        return detail?.task.status === status
+      },
+      stepMs,
+    )
+    return detail as unknown as TaskDetail
+  }
+
+  async stop(): Promise<void> {
+    // A drain waits on the clock.
+    const stopped = Promise.all([this.dispatcher.stop(), this.rescue.stop()])
+    let isOver = false
+    void stopped.then(() => (isOver = true))
+    await eventually('the worker has stopped', () => {
+      this.clock.advance(500)
+      return isOver
+    })
+    await Promise.all(this.registry.all.map((instance) => instance.connections.close()))
+  }
+}
+
+/** A worker on a store of its own, stopped at the end of the test. */
+export async function startWorker(
+  options: WorkerOptions = {},
+): Promise<Worker & AsyncDisposable & { beside: (more?: WorkerOptions) => Worker }> {
+  const folder = await mkdtemp(join(tmpdir(), 'autoglm-queue-'))
+  const clock = options.clock ?? new JumpyClock()
+  const store = new SqliteStore({ path: join(folder, 'autoglm.db'), clock, log: silent })
+  await store.start()
+  const worker = await new Worker(options.store ?? store, { ...options, clock }).start()
+  const others: Worker[] = []
+  const beside = (more: WorkerOptions = {}) => {
+    const other = new Worker(more.store ?? store, { ...options, ...more, clock })
+    others.push(other)
+    return other
+  }
+  const dispose = async () => {
+    for (const one of [worker, ...others]) await one.stop()
+    await store.stop()
+    await rm(folder, { recursive: true, force: true })
+  }
+  return Object.assign(worker, { beside, [Symbol.asyncDispose]: dispose })
+}
+
+export const chatBody = (more: object = {}) => ({
+  model: 'm',
+  messages: [{ role: 'user', content: 'Hi' }],
+  ...more,
+})
+
+export const chatTask = (more: Partial<TaskSpec> = {}): TaskSpec => ({
+  tenant: 't',
+  work: { endpoint: '/v1/chat/completions', body: chatBody() },
+  band: 50,
+  runAtMs: null,
+  deadlineMs: null,
+  attemptsMax: null,
+  metadata: {},
+  webhook: null,
+  idempotencyKey: null,
+  parent: null,
+  position: null,
+  ...more,
+})
+
+export const readJson = (bytes: Uint8Array | null | undefined): Record<string, unknown> =>
+  JSON.parse(Buffer.from(bytes ?? []).toString('utf8')) as Record<string, unknown>
