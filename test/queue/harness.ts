@@ -25,8 +25,19 @@ import { eventually } from '../helpers/server.ts'
 export class JumpyClock extends ManualClock {
   wallOffsetMs = 0
 
+  #lateMs = 0
+
+  override now(): number {
+    return super.now() + this.#lateMs
+  }
+
   override wallMs(): number {
-    return super.wallMs() + this.wallOffsetMs
+    return super.wallMs() + this.wallOffsetMs + this.#lateMs
+  }
+
+  /** Time goes on, and no timer fires meanwhile: the event loop was blocked, or the machine asleep. */
+  standStill(ms: number): void {
+    this.#lateMs += ms
   }
 }
 
@@ -59,6 +70,14 @@ export const settings: QueueSettings = {
   tasksMax: 1e6,
   bytesMax: 1e10,
 }
+
+/** The same store, for a process that no wake reaches. */
+export const deafen = ({ name, tasks, documents, blobs, cache, outbox, maintenance }: Store): Store => ({
+  ...{ name, tasks, documents, blobs, cache, outbox, maintenance },
+  start: () => Promise.resolve(),
+  stop: () => Promise.resolve(),
+  onWake: () => () => {},
+})
 
 export type WorkerOptions = {
   settings?: Partial<QueueSettings>

@@ -5,7 +5,7 @@ import type { TaskNews } from '../../src/queue/queue.ts'
 import type { TaskSpec } from '../../src/queue/task.ts'
 import { StoreUnavailable } from '../../src/storage/store.ts'
 import { chatEvent, doneEvent, FakeUpstream } from '../helpers/upstream.ts'
-import { chatBody, chatTask, startWorker } from './harness.ts'
+import { chatBody, chatTask, deafen, startWorker } from './harness.ts'
 
 const refused =
   (code: ErrorCode, param: string | null, message = /./) =>
@@ -125,10 +125,8 @@ test('a full queue says when to come again, from the pace at which tasks end', a
 
 test('a store that is away is a refusal that can be retried', async () => {
   await using worker = await startWorker({ upstreams: { a: 'http://127.0.0.1:1/v1' } })
-  const { submit } = worker.store.tasks
   worker.store.tasks.submit = () => Promise.reject(new StoreUnavailable('the disk is full'))
   await assert.rejects(worker.queue.submit(chatTask()), refused('storage_unavailable', null))
-  worker.store.tasks.submit = submit
 })
 
 test('tasks of other tenants are unknown, and only what may be is requeued and removed', async () => {
@@ -202,14 +200,7 @@ test('a follower leaves at once when it is told to, wakes by itself when no one 
     refused('task_not_found', 'id'),
   )
 
-  const deaf = worker.beside({
-    store: {
-      ...worker.store,
-      tasks: worker.store.tasks,
-      maintenance: worker.store.maintenance,
-      onWake: () => () => {},
-    } as never,
-  })
+  const deaf = worker.beside({ store: deafen(worker.store) })
   const next = deaf.queue.follow('t', id, 1, new AbortController().signal).next()
   let isHeard = false
   void next.then(() => (isHeard = true))
