@@ -37,10 +37,10 @@ export const succeed: Behaviour = (_task, body) => ({
   usage: { promptTokens: 2, completionTokens: 1, cachedTokens: 0 },
 })
 
-/** The parts of batches on an SQLite store of its own, with a clock that stands still. */
+/** The parts of batches, with a clock that stands still. */
 export class BatchBench implements AsyncDisposable {
   readonly clock: Clock & { advance(ms: number): void }
-  readonly store: SqliteStore
+  readonly store: Store
   readonly folder: string
   readonly settings = { fileBytesMax: 2 ** 28, filesBytesMax: 2 ** 30, keepFilesMs: 86_400_000 }
   queueSettings = queueSettings
@@ -50,14 +50,15 @@ export class BatchBench implements AsyncDisposable {
   readonly seen = new Set<string>()
   readonly #log = openLog({ level: 'silent', format: 'json' }, new ManualClock()).log
 
-  constructor(folder: string, clock = new ManualClock()) {
+  constructor(folder: string, store?: Store, clock = new ManualClock()) {
     this.folder = folder
     this.clock = clock
-    this.store = new SqliteStore({ path: join(folder, 'test.db'), clock, log: this.#log })
+    this.store = store ?? new SqliteStore({ path: join(folder, 'test.db'), clock, log: this.#log })
   }
 
-  static async open(): Promise<BatchBench> {
-    const bench = new BatchBench(await mkdtemp(join(tmpdir(), 'autoglm-batches-')))
+  /** On an SQLite store of its own, if no other is given. */
+  static async open(store?: Store): Promise<BatchBench> {
+    const bench = new BatchBench(await mkdtemp(join(tmpdir(), 'autoglm-batches-')), store)
     await bench.store.start()
     return bench
   }
