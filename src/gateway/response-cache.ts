@@ -33,12 +33,16 @@ const pieceBytes = 16 * 1024
  */
 export class ResponseCache {
   readonly #cache: ResultCache
-  readonly #router: Router
-  readonly #registry: Registry
+  readonly #router: Pick<Router, 'run'>
+  readonly #registry: Pick<Registry, 'versionOf'>
   /** Calls under way that others may join. There are no more of them than calls in flight. */
   readonly #flights = new Map<string, SharedAnswer>()
 
-  constructor(parts: { cache: ResultCache; router: Router; registry: Registry }) {
+  constructor(parts: {
+    cache: ResultCache
+    router: Pick<Router, 'run'>
+    registry: Pick<Registry, 'versionOf'>
+  }) {
     this.#cache = parts.cache
     this.#router = parts.router
     this.#registry = parts.registry

@@ -53,6 +53,8 @@ export class CacheWriter {
     const late = new AbortController()
     await Promise.race([this.#running, this.#clock.sleep(flushMsMax, late.signal).catch(() => {})])
     late.abort()
+    // Given up, if it is not done: a second call must not wait again.
+    this.#running = null
     this.counts.dropped += this.#waiting.size
     this.#waiting.clear()
     this.#bytes = 0

@@ -1,7 +1,10 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
 import { parseOptions } from '../../engine/options.ts'
+import { Instance } from '../../src/fleet/instance.ts'
 import { listWishes } from '../../src/fleet/plan.ts'
+import { Registry } from '../../src/fleet/registry.ts'
+import { Connections } from '../../src/fleet/transport.ts'
 import { makeConfig } from '../helpers/gateway.ts'
 
 const plan = async (tree: Record<string, unknown>, env = {}) => {
@@ -52,4 +55,34 @@ test('what changes the process is another identity; a weight is not', async () =
   }
   assert.equal(await identity({}), await identity({ weight: 5 }))
   assert.notEqual(await identity({}), await identity({ parallel: 2 }))
+})
+
+test('a model has another version when its file, its URL or its upstream name is another, and only then', async () => {
+  const versionOf = async (tree: Record<string, unknown>, file = 'one') => {
+    const config = await makeConfig(tree)
+    const models = config.models.map((model) => ({ config: model, path: '/x.gguf', version: file }))
+    const registry = new Registry()
+    for (const { spec } of listWishes(
+      { models, upstreams: config.upstreams, config },
+      { cores: 8, env: {} },
+    )) {
+      registry.add(new Instance(spec, new Connections(spec.endpoint, config.timeouts)))
+    }
+    return registry.versionOf('m')
+  }
+  const local = (more = {}) => ({ models: [{ name: 'm', source: 'tiny', ...more }] })
+  const remote = (...urls: string[]) => ({
+    upstreams: urls.map((url, at) => ({ name: `u${at}`, url, models: { m: 'b' } })),
+  })
+  const version = await versionOf(local())
+  assert.equal(await versionOf(local({ instances: 3, weight: 2 })), version)
+  assert.notEqual(await versionOf(local(), 'two'), version)
+  const far = await versionOf(remote('http://h/v1', 'http://i/v1'))
+  assert.equal(await versionOf(remote('http://i/v1', 'http://h/v1')), far, 'in whatever order')
+  assert.notEqual(await versionOf(remote('http://h/v1')), far)
+  assert.notEqual(
+    await versionOf({ upstreams: [{ name: 'u', url: 'http://h/v1', models: { m: 'c' } }] }),
+    far,
+  )
+  assert.equal(await versionOf({ ...remote('http://h/v1'), upstreams: [] }), '', 'unknown')
 })
