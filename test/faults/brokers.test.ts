@@ -82,7 +82,7 @@ test('RabbitMQ: connections cut between commit and acknowledgement lose and doub
   await source.stop()
   await checkTasks(bench, wanted)
   assert.equal(cuts, 5)
-  assert(proxy.connections >= 6)
+  assert(proxy.connections >= 2)
   assert(await isEmpty(), 'an acknowledged message came back')
 }) // prettier-ignore
 
@@ -136,6 +136,48 @@ test('NATS: connections cut between commit and acknowledgement lose and double n
   await source.stop()
   await checkTasks(bench, wanted)
   assert.equal(cuts, 5)
+}) // prettier-ignore
+
+/** Silent connections are found by heartbeats and pings of ten seconds, of which two may be missing. */
+async function checkHalfOpen(t: TestContext, url: string, port: number): Promise<void> {
+  const { source, lines } = await makeBench(t)
+  const proxy = await TcpProxy.start(target(url, port))
+  t.after(() => proxy[Symbol.asyncDispose]())
+  const through = new URL(url)
+  through.host = `127.0.0.1:${proxy.port}`
+  const own = await source({ url: through.href, queue: 'autoglm-fault-half-open' })
+  await eventually('connected', () => own.connected)
+  proxy.stall()
+  await eventually('it is noticed', () => !own.connected, 40_000)
+  await eventually('connected again', () => own.connected)
+  proxy.stall()
+  const startMs = performance.now()
+  await own.stop()
+  assert(performance.now() - startMs < 5_000, 'a silent broker holds up the end')
+  assert(lines.some((line) => line.includes('broker not connected')))
+}
+
+test('RabbitMQ: a connection that has gone silent is found, and does not hold up the end', { skip: rabbitSkip }, async (t) => {
+  const url = serviceUrl('rabbitmq')
+  t.after(async () => {
+    const model = await connectRabbit(url)
+    const channel = await model.createChannel()
+    for (const end of ['', '.dead']) await channel.deleteQueue(`autoglm-fault-half-open${end}`)
+    await channel.deleteExchange('autoglm-fault-half-open.dlx')
+    await model.close()
+  })
+  await checkHalfOpen(t, url, 5672)
+}) // prettier-ignore
+
+test('NATS: a connection that has gone silent is found, and does not hold up the end', { skip: natsSkip }, async (t) => {
+  const url = serviceUrl('nats')
+  t.after(async () => {
+    const connection = await connectNats({ servers: new URL(url).host })
+    const manager = await jetstreamManager(connection)
+    for (const end of ['', '_dead']) await manager.streams.delete(`autoglm-fault-half-open${end}`)
+    await connection.close()
+  })
+  await checkHalfOpen(t, url, 4222)
 }) // prettier-ignore
 
 const natsServer = ['/usr/sbin/nats-server', '/usr/local/bin/nats-server', '/usr/bin/nats-server'].find(existsSync) // prettier-ignore

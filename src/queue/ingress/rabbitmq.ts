@@ -105,8 +105,9 @@ export class RabbitSource implements TaskSource {
     const close = async () => {
       // A broker that has gone silent, or takes nothing for want of memory, must not hold up the end.
       await Promise.race([disconnect(), this.#parts.clock.sleep(closeMs)])
-      const { stream } = model.connection as { stream?: { destroy(): void } }
-      stream?.destroy()
+      // With an error, or the client would not notice and go on beating its heart.
+      const { stream } = model.connection as { stream?: { destroy(error: Error): void } }
+      stream?.destroy(new Error('closed'))
     }
     return { ended: ended.promise, close: () => (closing ??= close()) }
   }

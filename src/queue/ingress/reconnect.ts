@@ -11,7 +11,7 @@ export type Session = {
 }
 
 export type Reconnecting = {
-  open: (signal: AbortSignal) => Promise<Session>
+  open: () => Promise<Session>
   clock: Clock
   log: Logger
   random: () => number
@@ -29,7 +29,8 @@ export async function keepOpen(parts: Reconnecting, signal: AbortSignal): Promis
     let openedMs: number | null = null
     let reason: string
     try {
-      const session = await open(signal)
+      const session = await orStop(open(), signal)
+      if (session === null) return
       openedMs = clock.now()
       onChange(true)
       log.info('broker connected')
@@ -47,6 +48,19 @@ export async function keepOpen(parts: Reconnecting, signal: AbortSignal): Promis
     log[level]({ reason, retryInMs: delayMs }, 'broker not connected; tasks of other ways are not affected')
     await clock.sleep(delayMs, signal).catch(() => {})
   }
+}
+
+/** Null when it was stopped first; what is opened after that is closed again. */
+function orStop(opening: Promise<Session>, signal: AbortSignal): Promise<Session | null> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => {
+      resolve(null)
+      opening.then((session) => session.close()).catch(() => {})
+    }
+    if (signal.aborted) return onAbort()
+    signal.addEventListener('abort', onAbort, { once: true })
+    void opening.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
+  })
 }
 
 function untilEnd(session: Session, signal: AbortSignal): Promise<string> {

@@ -31,6 +31,14 @@ export class TcpProxy implements AsyncDisposable {
     for (const socket of this.#sockets) socket.destroy()
   }
 
+  /** Carries nothing more over the connections there are, and tells nobody: as when a cable is pulled. */
+  stall(): void {
+    for (const socket of this.#sockets) {
+      socket.unpipe()
+      socket.pause()
+    }
+  }
+
   /** Breaks all connections, and every new one until it is told otherwise. */
   refuse(refusing: boolean): void {
     this.#refusing = refusing
