@@ -182,7 +182,7 @@ class BatchRun {
     if (batch.status === 'completed' && failed === 0) return 0
     process.stderr.write(
       batch.status === 'completed'
-        ? `${failed} lines failed\n`
+        ? `${failed === 1 ? 'one line' : `${failed} lines`} failed\n`
         : `the batch is ${keepLine(batch.status)}: not all lines were answered; ${commandName} batch FILE --output OTHER runs them again\n`,
     )
     return 1

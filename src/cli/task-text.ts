@@ -117,7 +117,9 @@ export function formatTask(task: ShownTask): string {
     )
   }
   if (task.body !== undefined) lines.push('body:', indent(JSON.stringify(task.body, null, 2)))
-  if (task.result !== undefined && task.result !== null) lines.push('result:', indent(readText(task.result)))
+  // The steps above are the result of a sequence.
+  if ((task.result ?? null) !== null && !isSequence(task.result))
+    lines.push('result:', indent(readText(task.result)))
   return keepText(lines.join('\n'))
 }
 
@@ -126,11 +128,16 @@ const indent = (text: string) => text.replaceAll(/^/gm, '  ')
 type Answer = {
   choices?: { text?: unknown; message?: { content?: unknown } }[]
   output?: { content?: { text?: unknown }[] }[]
+  steps?: { result?: unknown }[]
 }
 
-/** The text of an answer where it has one; else the answer as JSON. */
+const isSequence = (result: unknown): boolean =>
+  typeof result === 'object' && result !== null && (result as { object?: unknown }).object === 'sequence'
+
+/** The text of an answer where it has one, of several steps that of the last; else the answer as JSON. */
 export function readText(result: unknown): string {
-  const { choices, output } = (typeof result === 'object' && result !== null ? result : {}) as Answer
+  const { choices, output, steps } = (typeof result === 'object' && result !== null ? result : {}) as Answer
+  if (isSequence(result) && Array.isArray(steps) && steps.length > 0) return readText(steps.at(-1)?.result)
   const first = Array.isArray(choices) ? choices[0] : undefined
   const text = first?.message?.content ?? first?.text
   if (typeof text === 'string') return text
@@ -138,5 +145,5 @@ export function readText(result: unknown): string {
     ? output.flatMap(({ content }) => (Array.isArray(content) ? content.map((part) => part.text) : []))
     : []
   const texts = pieces.filter((piece) => typeof piece === 'string')
-  return texts.length > 0 ? texts.join('') : JSON.stringify(result, null, 2)
+  return texts.length > 0 ? texts.join('') : (JSON.stringify(result, null, 2) ?? '')
 }

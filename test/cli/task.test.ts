@@ -198,6 +198,8 @@ describe('the text of a result', () => {
     assert.equal(readText({ choices: [{ text: 'a' }] }), 'a')
     assert.equal(readText({ choices: [{ message: { content: 'b' } }] }), 'b')
     assert.equal(readText({ output: [{}, { content: [{ text: 'c' }, { text: 'd' }] }] }), 'cd')
+    assert.equal(readText({ object: 'sequence', steps: [{ result: { choices: [{ text: 'e' }] } }, { result: { choices: [{ text: 'f' }] } }] }), 'f')
+    assert.equal(readText(undefined), '')
     for (const odd of [null, 1, [], {}, { choices: 1 }, { choices: [] }, { choices: [{ message: { content: null } }] }, { output: 'x' }]) {
       assert.equal(readText(odd), JSON.stringify(odd, null, 2))
     }
