@@ -181,7 +181,7 @@ void test('a file that is removed while it is read ends in a broken connection, 
   await using server = await BatchServer.start({
     config: { storage: { ...storage, fileBytesMax: 100_000_000, filesBytesMax: 100_000_000 } },
   })
-  const file = await server.client.files.create({ file: await text(30_000_000), purpose: 'batch' })
+  const file = await server.client.files.create({ file: await text(16_000_000), purpose: 'batch' })
   const response = await fetch(`${server.url}/v1/files/${file.id}/content`)
   const reader = response.body?.getReader()
   await reader?.read()

@@ -70,6 +70,7 @@ export class BatchRunner implements Service {
   #pass: Promise<void> | null = null
   #isAskedAgain = false
   #isGathering = false
+  #isAlone = false
 
   constructor(parts: BatchRunnerParts) {
     this.#parts = parts
@@ -79,6 +80,8 @@ export class BatchRunner implements Service {
   async start(): Promise<void> {
     const { clock, store } = this.#parts
     if (this.#ends.length > 0) return
+    // Nobody else works on an embedded store: what a process that was killed has held is gone on with at once.
+    this.#isAlone = (await store.maintenance.describe()).driver === 'sqlite'
     this.#stopping = new AbortController()
     this.#startedAtMs = clock.now()
     this.#ends = [
@@ -88,7 +91,6 @@ export class BatchRunner implements Service {
       }),
     ]
     this.wake()
-    return Promise.resolve()
   }
 
   async stop(): Promise<void> {
@@ -134,7 +136,7 @@ export class BatchRunner implements Service {
     const held = this.#hold(document)
     let outcome: WorkOutcome
     try {
-      if (!(await held.take())) return
+      if (!(await held.take(this.#isAlone))) return
       outcome = await workOn(this.#workParts(), held, this.#stopping.signal)
     } catch (error) {
       if (error instanceof BatchLost) return

@@ -44,11 +44,10 @@ export class HeldBatch {
     return this.#batch
   }
 
-  /** False when another process has the lease. */
-  async take(): Promise<boolean> {
+  /** False when another process has the lease; with `isAlone` there is none, and a lease was left by one that is gone. */
+  async take(isAlone: boolean): Promise<boolean> {
     const { lease } = this.#batch
-    const nowMs = this.#clock.wallMs()
-    if (lease && lease.owner !== this.#owner && lease.untilMs > nowMs) return false
+    if (lease && lease.owner !== this.#owner && !isAlone && this.#isRunning(lease)) return false
     if (lease?.owner === this.#owner && !this.#isLeaseShort()) return true
     return this.#write(this.#batch, this.#lease())
   }
@@ -107,7 +106,14 @@ export class HeldBatch {
     return { owner: this.#owner, untilMs: this.#clock.wallMs() + this.#leaseMs }
   }
 
+  /** One that would run for longer than any lease was given by a clock that has been set back since. */
+  #isRunning(lease: NonNullable<Batch['lease']>): boolean {
+    const leftMs = lease.untilMs - this.#clock.wallMs()
+    return leftMs > 0 && leftMs <= 2 * this.#leaseMs
+  }
+
   #isLeaseShort(): boolean {
-    return (this.#batch.lease?.untilMs ?? 0) - this.#clock.wallMs() < this.#leaseMs / 2
+    const leftMs = (this.#batch.lease?.untilMs ?? 0) - this.#clock.wallMs()
+    return leftMs < this.#leaseMs / 2 || leftMs > this.#leaseMs
   }
 }

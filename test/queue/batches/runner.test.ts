@@ -1,5 +1,6 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
+import { eventually } from '../../helpers/server.ts'
 import { BatchBench, lineOf, succeed, type Behaviour } from './batch-bench.ts'
 
 const failing: Behaviour = (task, body) =>
@@ -261,4 +262,49 @@ void test('a lease is honoured while it runs, and given back at a stop', async (
   await one.stop()
   await two.look()
   assert.equal((await bench.batches().get('t', id)).batch.status, 'completed')
+})
+
+void test('a process that starts on an embedded store goes on at once with what another one held', async () => {
+  await using bench = await BatchBench.open()
+  const id = await bench.create('t', lineOf(1))
+  await bench.runner().look()
+  await bench.work()
+  const next = bench.runner()
+  await next.start()
+  try {
+    await eventually('the batch is over', async () => {
+      return (await bench.batches().get('t', id)).batch.status === 'completed'
+    })
+  } finally {
+    await next.stop()
+    await next.stop()
+  }
+})
+
+void test('a lease from a clock that was set back does not hold up a batch', async () => {
+  await using bench = await BatchBench.open()
+  bench.clock.advance(3_600_000)
+  const id = await bench.create('t', lineOf(1))
+  await bench.runner().look()
+  await bench.work()
+  bench.clock.advance(-3_600_000)
+  await bench.runner().look()
+  assert.equal((await bench.batches().get('t', id)).batch.status, 'completed')
+})
+
+void test('a runner that is told of an ended task looks without waiting for its next poll', async () => {
+  await using bench = await BatchBench.open()
+  const id = await bench.create('t', lineOf(1))
+  const runner = bench.runner({ gatherMs: 100, pollMs: 3_600_000 })
+  await runner.start()
+  try {
+    await eventually('the line is a task', async () => (await bench.store.tasks.count('t', id)).queued === 1)
+    await bench.work()
+    await eventually('the batch is over', async () => {
+      bench.clock.advance(100)
+      return (await bench.batches().get('t', id)).batch.status === 'completed'
+    })
+  } finally {
+    await runner.stop()
+  }
 })
