@@ -33,8 +33,12 @@ export function readSettings({ server, routing, timeouts, log }: Config): Gatewa
 
 /** Settings that differ and that only a restart can change: they belong to the listening socket or to open files. */
 export function listRestartOnly(before: Config, after: Config): string[] {
-  const read = ({ dataDir, log, server, health }: Config): Record<string, unknown> => ({
+  const read = ({ dataDir, log, server, health, storage, ingress, webhooks }: Config) => ({
     dataDir,
+    'storage.url': storage.url,
+    'storage.connectionsMax': storage.connectionsMax,
+    'webhooks.secretEnv': webhooks.secretEnv,
+    ingress: JSON.stringify(ingress),
     'log.level': log.level,
     'log.format': log.format,
     ...Object.fromEntries(
@@ -42,7 +46,7 @@ export function listRestartOnly(before: Config, after: Config): string[] {
     ),
     'health.probeIntervalMs': health.probeIntervalMs,
   })
-  const old = read(before)
+  const old: Record<string, unknown> = read(before)
   return Object.entries(read(after))
     .filter(([name, value]) => old[name] !== value)
     .map(([name]) => name)

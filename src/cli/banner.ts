@@ -44,3 +44,15 @@ export function formatBanner({ version, url, configFile, models, silent = [] }: 
     '',
   ].join('\n')
 }
+
+/** The same for a process that only works on tasks. */
+export function formatWorkerBanner({ version, url, configFile, models, silent = [] }: BannerFacts): string {
+  return [
+    `Open-AutoGLM ${version} works on tasks`,
+    `configuration: ${configFile ?? 'defaults (no autoglm.yaml here)'}`,
+    ...models.map(({ id, instances }) => `model ${id}: ${formatInstances(instances)}`),
+    ...silent.map((id) => `upstream ${id}: has not told its models yet; it is asked again until it does`),
+    `health and metrics: ${toReachableUrl(url)}/healthz and /metrics, listens on ${url}   Stop: Ctrl-C`,
+    '',
+  ].join('\n')
+}

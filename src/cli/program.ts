@@ -3,12 +3,17 @@ import type { ChatOptions } from './chat.ts'
 import type { InstanceFlags } from './instance.ts'
 import type { ModelsOptions } from './models.ts'
 import { addConfigOptions, splitConfigOptions, type ConfigOptions } from './options.ts'
+import { addBatchCommand } from './batch.ts'
 import { describeFailure, surviveClosedOutput, wantsDetails } from './report.ts'
+import { addTaskCommands } from './task.ts'
 import { commandName, readVersion } from './version.ts'
 
 /** Each command is loaded when it is run: `--help` and `chat` need neither the gateway nor the engine. */
 const commands = {
-  serve: async (options: ConfigOptions) => (await import('./serve.ts')).serve(splitConfigOptions(options)),
+  serve: async (options: ConfigOptions) =>
+    (await import('./serve.ts')).serve({ ...splitConfigOptions(options), role: 'server' }),
+  worker: async (options: ConfigOptions) =>
+    (await import('./serve.ts')).serve({ ...splitConfigOptions(options), role: 'worker' }),
   validate: async ({ print, ...options }: ConfigOptions & { print?: boolean }) =>
     (await import('./validate.ts')).validate({ ...splitConfigOptions(options), print: print ?? false }),
   chat: async (question: string[], options: ChatOptions) =>
@@ -45,6 +50,10 @@ export function buildProgram(onResult: (code: number) => void): Command {
     .description('run the server')
     .action(async (options: ConfigOptions) => onResult(await commands.serve(options)))
 
+  addConfigOptions(program.command('worker'))
+    .description('work on the tasks of a PostgreSQL storage, beside servers and other workers')
+    .action(async (options: ConfigOptions) => onResult(await commands.worker(options)))
+
   program
     .command('chat [question...]')
     .description('talk to a running server; with a question, print one answer and end')
@@ -79,6 +88,9 @@ export function buildProgram(onResult: (code: number) => void): Command {
     .option('--data-dir <folder>', 'folder for downloaded models (default: .autoglm)')
     .option('--log-level <level>', 'least severe level that is written')
     .action(async (options: InstanceFlags) => onResult(await commands.instance(options)))
+
+  addTaskCommands(program, onResult)
+  addBatchCommand(program, onResult)
 
   addConfigOptions(program.command('validate'))
     .description('check the configuration without starting')

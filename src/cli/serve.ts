@@ -1,5 +1,5 @@
 import { isatty } from 'node:tty'
-import type { RunningApp } from '../app.ts'
+import type { Role, RunningApp } from '../app.ts'
 import { findConfigFile } from '../config/config-file.ts'
 import type { Flags } from '../config/flags.ts'
 import { loadConfig } from '../config/load.ts'
@@ -7,7 +7,7 @@ import type { Config } from '../config/schema.ts'
 import { watchConfig } from '../config/watch.ts'
 import { systemClock } from '../core/clock.ts'
 import { resolveModelFile } from '../fleet/model-file.ts'
-import { formatBanner } from './banner.ts'
+import { formatBanner, formatWorkerBanner } from './banner.ts'
 import { makeProgress } from './progress.ts'
 import { exitCodes, listenForStop, type StopSignal } from './stop-signals.ts'
 import { hasTerminal } from './terminal.ts'
@@ -68,9 +68,15 @@ function makeWatcher(file: string | null, actions: { reload: () => void; stop: (
   })
 }
 
-/** Runs the server until it is stopped; resolves with the exit code. A mistake of the operator is a SetupError. */
-export async function serve(options: { config?: string; flags: Flags }): Promise<number> {
-  const source = { file: options.config, env: process.env, cwd: process.cwd(), flags: options.flags }
+/**
+ * Runs the server, or a worker that only works on tasks, until it is stopped; resolves with the exit code. A mistake
+ * of the operator is a SetupError.
+ */
+export async function serve(options: { config?: string; flags: Flags; role: Role }): Promise<number> {
+  const { role } = options
+  // The port of the file is the server's: a worker beside it takes a free one for its health and metrics.
+  const flags = role === 'worker' ? { ...options.flags, port: options.flags.port ?? '0' } : options.flags
+  const source = { file: options.config, env: process.env, cwd: process.cwd(), flags }
   const load = () => loadConfig(source)
   const configFile = findConfigFile(source)
   const config = load()
@@ -106,13 +112,14 @@ export async function serve(options: { config?: string; flags: Flags }): Promise
     await watcher.start()
     await fetchModels(config, stopping.signal)
     const { startApp } = await import('../app.ts')
-    app = await startApp(config, { version, signal: stopping.signal })
+    app = await startApp(config, { version, role, signal: stopping.signal })
     if (stopping.signal.aborted) {
       await app.stop({ force: true })
       return 0
     }
     started.resolve(app)
-    say(formatBanner({ version, url: app.url, configFile, models: app.models, silent: app.silent }))
+    const facts = { version, url: app.url, configFile, models: app.models, silent: app.silent }
+    say(role === 'worker' ? formatWorkerBanner(facts) : formatBanner(facts))
     await app.closed
     await stopped
     if (stopping.signal.aborted) say('stopped')

@@ -16,12 +16,12 @@ import {
 import { ResponseStream, toChunk, type ResponseEvent } from '../router/responses/stream.ts'
 import { makeTaskId } from '../storage/task-id.ts'
 import { EventStream } from './event-stream.ts'
-import type { GatewayParts } from './parts.ts'
+import type { ApiParts } from './parts.ts'
 import { explain } from './reply.ts'
 import type { RequestRecord } from './request-record.ts'
 import type { AskedResponse } from './response-body.ts'
 
-export type LiveParts = Pick<GatewayParts, 'clock' | 'log' | 'settings'> & {
+export type LiveParts = Pick<ApiParts, 'clock' | 'log' | 'settings'> & {
   router: Pick<Router, 'run' | 'resolve'>
   responses: StoredResponses
 }

@@ -1,8 +1,12 @@
 import type { Clock } from '../core/clock.ts'
 import type { Registry } from '../fleet/registry.ts'
+import type { Batches } from '../queue/batches/batches.ts'
+import type { FileStore } from '../queue/batches/file-store.ts'
+import type { ModelRouter } from '../queue/live-router.ts'
 import type { Queue } from '../queue/queue.ts'
+import type { ResponseEventLog } from '../queue/responses/event-log.ts'
+import type { StoredResponses } from '../queue/responses/stored-responses.ts'
 import type { WebhookSettings } from '../queue/webhooks/settings.ts'
-import type { Router } from '../router/router.ts'
 import type { Store } from '../storage/store.ts'
 import type { ResultCache } from '../storage/result-cache.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -18,23 +22,33 @@ export type GatewaySettings = {
   logsPrompts: boolean
 }
 
-/** What the routes are made of. */
+/** What a server is made of, whatever it offers. */
 export type GatewayParts = {
   registry: Registry
-  router: Router
   metrics: MetricsRegistry
-  /** Answers that are given again; without it every call goes to a model. */
-  cache?: ResultCache | null
   clock: Clock
   log: Logger
-  settings: () => GatewaySettings
   /** What is wrong with the storage, in a sentence; null when it takes writes. */
   storageProblem: () => string | null
   /** The parts of this process that /healthz names. */
   components: readonly string[]
   version: string
-  /** Where tasks are submitted; without it, there are no routes for them. */
-  queue?: Queue
-  store?: Store
-  webhooks?: () => WebhookSettings
+}
+
+/** What the routes of the API are made of. */
+export type ApiParts = {
+  registry: Registry
+  router: ModelRouter
+  /** Answers that are given again. */
+  cache: ResultCache
+  queue: Queue
+  store: Store
+  files: FileStore
+  batches: Batches
+  responses: StoredResponses
+  responseEvents: ResponseEventLog
+  webhooks: () => WebhookSettings
+  clock: Clock
+  log: Logger
+  settings: () => GatewaySettings
 }

@@ -15,15 +15,14 @@ import { ApiError, fail, SetupError, toApiError, toErrorBody } from '../core/err
 import { makeId } from '../core/ids.ts'
 import type { Service } from '../core/service.ts'
 import type { Logger } from '../telemetry/log.ts'
+import type { Api } from './api.ts'
 import { explain, refuse, replyWithError } from './reply.ts'
 import type { RequestBook } from './request-book.ts'
 import type { RequestRecord } from './request-record.ts'
 import { addDocsRoutes } from './routes/docs.ts'
 import { addHealthRoutes } from './routes/health.ts'
 import { addMetricsRoute } from './routes/metrics.ts'
-import { addModelRoutes } from './routes/models.ts'
-import { addModelCallRoutes, makeModelCalls, type DirectHandler } from './routes/model-calls.ts'
-import { addTaskRoutes } from './routes/tasks.ts'
+import type { DirectHandler } from './routes/model-calls.ts'
 import type { GatewayParts } from './parts.ts'
 
 declare module 'fastify' {
@@ -57,12 +56,14 @@ export class GatewayServer implements Service {
   readonly #log: Logger
   readonly #book: RequestBook
   readonly #parts: GatewayParts
+  readonly #api: Api
   #app: FastifyInstance | null = null
   /** Requests that have no complete answer yet, by their socket. */
   readonly #asked = new WeakMap<Socket, IncomingMessage>()
   #draining = false
 
-  constructor(parts: GatewayParts & { limits: ServerLimits; book: RequestBook }) {
+  constructor(parts: GatewayParts & { limits: ServerLimits; book: RequestBook; api: Api }) {
+    this.#api = parts.api
     this.#limits = parts.limits
     this.#clock = parts.clock
     this.#log = parts.log
@@ -110,7 +111,7 @@ export class GatewayServer implements Service {
 
   async #build(): Promise<FastifyInstance> {
     const limits = this.#limits
-    const calls = makeModelCalls(this.#parts, this.#book, limits)
+    const { calls } = this.#api
     const app = Fastify({
       bodyLimit: limits.bodyBytesMax,
       serverFactory: (handler) => this.#listenWith(calls, handler),
@@ -182,12 +183,9 @@ export class GatewayServer implements Service {
       },
     })
     await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: docsPolicy })
-    addModelCallRoutes(app, calls)
-    addModelRoutes(app, this.#parts)
+    this.#api.addRoutes(app)
     addHealthRoutes(app, this.#parts, () => this.#draining)
     addMetricsRoute(app, this.#parts)
-    const { queue, webhooks } = this.#parts
-    if (queue && webhooks) addTaskRoutes(app, { ...this.#parts, queue, webhooks })
     addDocsRoutes(app)
     return app
   }

@@ -1,11 +1,11 @@
 import { fail } from '../core/errors.ts'
 import type { Queue } from '../queue/queue.ts'
 import type { WebhookSettings } from '../queue/webhooks/settings.ts'
-import type { GatewayParts } from './parts.ts'
+import type { ApiParts } from './parts.ts'
 import { isId } from './task-query.ts'
 
 /** What the routes of tasks are made of. */
-export type TaskParts = Pick<GatewayParts, 'clock' | 'log' | 'settings'> & {
+export type TaskParts = Pick<ApiParts, 'clock' | 'log' | 'settings'> & {
   queue: Queue
   webhooks: () => Pick<WebhookSettings, 'secrets' | 'allowPrivate'>
 }

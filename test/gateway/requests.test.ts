@@ -114,7 +114,7 @@ test('what is not HTTP, or a flood of headers, gets an answer in shape and the c
 })
 
 test('/healthz, /livez and /readyz say what works and what does not', async () => {
-  const fake = await FakeUpstream.start()
+  await using fake = await FakeUpstream.start()
   await using gateway = await startGateway({
     upstreams: [upstream('a', fake.url)],
     health: { probeIntervalMs: 20, probeTimeoutMs: 200, probeFailuresMax: 1 },
@@ -128,7 +128,7 @@ test('/healthz, /livez and /readyz say what works and what does not', async () =
   }
   assert.deepEqual(await ask('/healthz'), {
     status: 200,
-    body: { status: 'healthy', components: ['llm-router'] },
+    body: { status: 'healthy', components: ['llm-router', 'task-queue', 'storage-engine'] },
   })
   assert.equal((await ask('/readyz')).status, 200)
   await fake.stop()
@@ -149,7 +149,12 @@ test('the API is described at /openapi.json, every route of it, and readable at 
   }
   assert.match(document.openapi, /^3\./)
   assert.deepEqual(Object.keys(document.paths).sort(), [
-    '/healthz', '/livez', '/metrics', '/readyz', '/v1/chat/completions', '/v1/completions', '/v1/embeddings', '/v1/models', '/v1/models/{id}',
+    '/healthz', '/livez', '/metrics', '/readyz',
+    '/v1/batches', '/v1/batches/{id}', '/v1/batches/{id}/cancel',
+    '/v1/chat/completions', '/v1/completions', '/v1/embeddings',
+    '/v1/files', '/v1/files/{id}', '/v1/files/{id}/content', '/v1/models', '/v1/models/{id}',
+    '/v1/responses', '/v1/responses/{id}', '/v1/responses/{id}/cancel', '/v1/responses/{id}/input_items',
+    '/v1/tasks', '/v1/tasks/{id}', '/v1/tasks/{id}/cancel', '/v1/tasks/{id}/events', '/v1/tasks/{id}/requeue',
   ]) // prettier-ignore
   const page = await fetch(`${gateway.url}/docs`)
   assert.equal(page.status, 200)

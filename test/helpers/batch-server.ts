@@ -1,11 +1,6 @@
-import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import type { FastifyInstance } from 'fastify'
 import OpenAI from 'openai'
-import { readSettings } from '../../src/app-settings.ts'
 import type { Config } from '../../src/config/schema.ts'
 import { systemClock } from '../../src/core/clock.ts'
-import { addBatchRoutes } from '../../src/gateway/routes/batches.ts'
-import { addFileRoutes } from '../../src/gateway/routes/files.ts'
 import { BatchRunner } from '../../src/queue/batches/batch-runner.ts'
 import { Batches } from '../../src/queue/batches/batches.ts'
 import { FileStore } from '../../src/queue/batches/file-store.ts'
@@ -34,23 +29,10 @@ export class BatchServer implements AsyncDisposable {
     const clock = options.clock ?? systemClock
     let files: FileStore | undefined
     let runner: BatchRunner | undefined
-    let batches: Batches | undefined
-    let config: Config | undefined
-    // The gateway has no door for further routes; Fastify tells of every server that is built.
-    const addRoutes = (message: unknown) => {
-      const { fastify } = message as { fastify: FastifyInstance }
-      void fastify.register((app, _options, done) => {
-        const settings = () => readSettings(config as Config)
-        addFileRoutes(app, { settings, files: files as FileStore })
-        addBatchRoutes(app, { settings, batches: batches as Batches })
-        done()
-      })
-    }
     const more = (made: Made) => {
       const { store, queue } = made
-      config = made.config
-      const { server, storage } = config
-      const { log } = openLog(config.log, clock)
+      const { server, storage, log: logging } = made.config
+      const { log } = openLog(logging, clock)
       files = new FileStore({ store, clock, log, settings: () => storage })
       runner = new BatchRunner({
         ...{ store, queue, files, clock, log },
@@ -58,18 +40,13 @@ export class BatchServer implements AsyncDisposable {
         knowsModels: () => true,
         options: { pollMs: 50, gatherMs: 10 },
       })
-      batches = new Batches({ store, files, clock, onChange: () => runner?.wake() })
-      return {}
+      return { files, batches: new Batches({ store, files, clock, onChange: () => runner?.wake() }) }
     }
-    subscribe('fastify.initialization', addRoutes)
-    try {
-      const tasks = await TaskServer.start({ ...options, more })
-      await files?.start()
-      await runner?.start()
-      return new BatchServer(tasks, files as FileStore, runner as BatchRunner)
-    } finally {
-      unsubscribe('fastify.initialization', addRoutes)
-    }
+    const tasks = await TaskServer.start({ ...options, more })
+    const [theFiles, theRunner] = [files, runner] as unknown as [FileStore, BatchRunner]
+    await theFiles.start()
+    await theRunner.start()
+    return new BatchServer(tasks, theFiles, theRunner)
   }
 
   get url(): string {

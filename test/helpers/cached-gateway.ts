@@ -5,6 +5,7 @@ import { startInOrder } from '../../src/core/service.ts'
 import { Fleet } from '../../src/fleet/fleet.ts'
 import { RequestBook } from '../../src/gateway/request-book.ts'
 import { RequestMetrics } from '../../src/gateway/request-metrics.ts'
+import { addModelCallRoutes, makeModelCalls } from '../../src/gateway/routes/model-calls.ts'
 import { GatewayServer } from '../../src/gateway/server.ts'
 import { Router } from '../../src/router/router.ts'
 import { ResultCache } from '../../src/storage/result-cache.ts'
@@ -37,13 +38,19 @@ export async function startCachedGateway(
     writeLine,
     metrics: new RequestMetrics(metrics),
   })
+  const settings = () => readSettings(config)
+  const calls = makeModelCalls(
+    { registry, router, cache, log, clock: systemClock, settings },
+    book,
+    config.server,
+  )
   const gateway = new GatewayServer({
-    ...{ registry, router, metrics, log, cache, book, clock: systemClock },
-    settings: () => readSettings(config),
+    ...{ registry, metrics, log, book, clock: systemClock },
     storageProblem: () => null,
     components: ['llm-router'],
     version: 'test',
     limits: config.server,
+    api: { calls, addRoutes: (app) => addModelCallRoutes(app, calls) },
   })
   const stop = await startInOrder([cache, gateway, fleet])
   return {

@@ -28,8 +28,13 @@ export type TestGateway = RunningApp & AsyncDisposable & { url: string }
 
 /** The whole server in this process. Stopped at the end of the test that uses it (`await using`). */
 export async function startGateway(tree: Tree, env: NodeJS.ProcessEnv = {}): Promise<TestGateway> {
-  const app = await startApp(await makeConfig(tree, env), { version: 'test', env })
-  return Object.assign(app, { [Symbol.asyncDispose]: () => app.stop({ force: true }) })
+  const folder = await mkdtemp(join(tmpdir(), 'autoglm-data-'))
+  const app = await startApp(await makeConfig({ dataDir: folder, ...tree }, env), { version: 'test', env })
+  const dispose = async () => {
+    await app.stop({ force: true })
+    await rm(folder, { recursive: true, force: true })
+  }
+  return Object.assign(app, { [Symbol.asyncDispose]: dispose })
 }
 
 /** An upstream of the configuration. */

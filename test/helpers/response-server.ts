@@ -1,19 +1,11 @@
-import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import type { FastifyInstance } from 'fastify'
-import { readSettings } from '../../src/app-settings.ts'
-import type { Config } from '../../src/config/schema.ts'
 import { systemClock as clock } from '../../src/core/clock.ts'
 import { toApiError } from '../../src/core/errors.ts'
-import { addResponseRoutes, type ResponseParts } from '../../src/gateway/routes/responses.ts'
 import { judgeAttempt } from '../../src/queue/outcome.ts'
-import type { Queue } from '../../src/queue/queue.ts'
 import { makeResponseExecutor } from '../../src/queue/response-executor.ts'
 import { ResponseEventLog } from '../../src/queue/responses/event-log.ts'
 import { StoredResponses } from '../../src/queue/responses/stored-responses.ts'
 import { readPayload, type CallWork } from '../../src/queue/task.ts'
-import type { Router } from '../../src/router/router.ts'
 import type { AttemptOutcome, ClaimedTask, Store } from '../../src/storage/store.ts'
-import { openLog } from '../../src/telemetry/log.ts'
 import { TaskServer, type TaskServerOptions } from './task-server.ts'
 
 const keepMs = () => 3_600_000
@@ -38,36 +30,14 @@ export class ResponseServer implements AsyncDisposable {
   }
 
   static async start(options: TaskServerOptions = {}): Promise<ResponseServer> {
-    let tasks: TaskServer | null = null
-    let parts: ResponseParts | null = null
-    // The gateway has no door for further routes; Fastify tells of every server that is built.
-    const addRoutes = (message: unknown) => {
-      const { fastify } = message as { fastify: FastifyInstance }
-      void fastify.register((app, _options, done) => {
-        addResponseRoutes(app, parts as ResponseParts)
-        done()
-      })
-    }
-    const more = (made: { store: Store; queue: Queue; config: Config }) => {
-      const { store, queue, config } = made
-      const router: Pick<Router, 'run' | 'resolve'> = {
-        run: (...args) => (tasks as TaskServer).router.run(...args),
-        resolve: (name) => (tasks as TaskServer).router.resolve(name),
-      }
+    const made: { responses?: StoredResponses } = {}
+    const more = ({ store }: { store: Store }) => {
       const responses = new StoredResponses({ store, clock, keepMs })
-      const responseEvents = new ResponseEventLog({ store, clock, keepMs })
-      const { log } = openLog(config.log, clock)
-      const settings = () => readSettings(config)
-      parts = { router, clock, log, settings, queue, store, responses, responseEvents }
-      return {}
+      made.responses = responses
+      return { responses, responseEvents: new ResponseEventLog({ store, clock, keepMs }) }
     }
-    subscribe('fastify.initialization', addRoutes)
-    try {
-      tasks = await TaskServer.start({ ...options, more })
-    } finally {
-      unsubscribe('fastify.initialization', addRoutes)
-    }
-    return new ResponseServer(tasks, (parts as unknown as ResponseParts).responses)
+    const tasks = await TaskServer.start({ ...options, more })
+    return new ResponseServer(tasks, made.responses as StoredResponses)
   }
 
   get url(): string {

@@ -1,18 +1,20 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { buildTaskSide } from '../../src/app-tasks.ts'
 import { planFleet, readRules, readSettings } from '../../src/app-settings.ts'
 import type { Config } from '../../src/config/schema.ts'
 import { systemClock, type Clock } from '../../src/core/clock.ts'
 import { Fleet } from '../../src/fleet/fleet.ts'
-import type { GatewayParts } from '../../src/gateway/parts.ts'
+import { makeApi } from '../../src/gateway/api.ts'
+import type { ApiParts } from '../../src/gateway/parts.ts'
 import { RequestBook } from '../../src/gateway/request-book.ts'
 import { RequestMetrics } from '../../src/gateway/request-metrics.ts'
 import { GatewayServer } from '../../src/gateway/server.ts'
-import { ProgressBoard } from '../../src/queue/progress.ts'
-import { Queue } from '../../src/queue/queue.ts'
-import { readWebhookSettings } from '../../src/queue/webhooks/settings.ts'
+import type { ProgressBoard } from '../../src/queue/progress.ts'
+import type { Queue } from '../../src/queue/queue.ts'
 import { Router } from '../../src/router/router.ts'
+import { ResultCache } from '../../src/storage/result-cache.ts'
 import { openStore } from '../../src/storage/open-store.ts'
 import type { ClaimedTask, Store } from '../../src/storage/store.ts'
 import { openLog } from '../../src/telemetry/log.ts'
@@ -29,7 +31,7 @@ export type TaskServerOptions = {
   clock?: Clock
   env?: NodeJS.ProcessEnv
   /** Further fields of the gateway's parts. */
-  more?: (parts: { store: Store; queue: Queue; config: Config }) => Partial<GatewayParts>
+  more?: (parts: { store: Store; queue: Queue; config: Config }) => Partial<ApiParts>
 }
 
 /** A gateway over an embedded store in a folder of its own. Nobody works on the tasks but the test. */
@@ -66,34 +68,22 @@ export class TaskServer implements AsyncDisposable {
     const fleet = new Fleet({ plan: await planFleet(config, undefined), clock: systemClock, log, env })
     const router = new Router({ registry: fleet.registry, rules: readRules(config), clock: systemClock, log })
     const store = await openStore(config.storage, { dataDir: folder, clock, log })
-    const progress = new ProgressBoard(clock)
-    const queue = new Queue({
-      store,
-      clock,
-      settings: () => config.queue,
-      weightOf: (tenant) => config.tenants[tenant]?.weight ?? 1,
-      isServed: (model) => router.resolve(model) !== null,
-      progress,
-      log,
-    })
     const metrics = new MetricsRegistry()
-    const webhooks = readWebhookSettings(config.webhooks, env)
+    const { registry } = fleet
+    // Its services are not started: the tests do the work.
+    const side = buildTaskSide({ config: () => config, env, store, router, registry, metrics, clock, log })
+    const { queue, progress } = side
+    const book = new RequestBook({ clock, log, writeLine, metrics: new RequestMetrics(metrics) })
+    const cache = new ResultCache({ store: null, clock, log, settings: () => config.cache })
+    const settings = () => readSettings(config)
+    const apiParts = { ...side, registry, router, cache, store, clock, log, settings }
     const gateway = new GatewayServer({
-      registry: fleet.registry,
-      router,
-      metrics,
-      clock,
-      log,
+      ...{ registry, metrics, clock, log, book },
       storageProblem: () => null,
       components: ['llm-router', 'task-queue', 'storage-engine'],
-      settings: () => readSettings(config),
       version: 'test',
-      book: new RequestBook({ clock, log, writeLine, metrics: new RequestMetrics(metrics) }),
       limits: config.server,
-      queue,
-      store,
-      webhooks: () => webhooks,
-      ...options.more?.({ store, queue, config }),
+      api: makeApi({ ...apiParts, ...options.more?.({ store, queue, config }) }, book, config.server),
     })
     await store.start()
     await fleet.start()

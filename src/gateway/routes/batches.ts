@@ -5,11 +5,11 @@ import { parseBody } from '../../router/calls/body.ts'
 import { describeBatch } from '../batch-object.ts'
 import { cancelSchema, createSchema, listSchema, showSchema } from '../batch-schemas.ts'
 import { parsePage, toPage } from '../page-query.ts'
-import type { GatewayParts } from '../parts.ts'
+import type { ApiParts } from '../parts.ts'
 import { refuseOthers, type Query } from '../task-query.ts'
 import { readTenant } from '../tenant.ts'
 
-export type BatchParts = Pick<GatewayParts, 'settings'> & { batches: Batches }
+export type BatchParts = Pick<ApiParts, 'settings'> & { batches: Batches }
 type OneBatch = { Params: { id: string } }
 
 /** The batches of a tenant: create, list, show, cancel. */

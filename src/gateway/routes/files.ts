@@ -5,12 +5,12 @@ import { Type } from 'typebox'
 import type { FileStore, StoredFile } from '../../queue/batches/file-store.ts'
 import { receiveFile } from '../file-upload.ts'
 import { parsePage, toPage } from '../page-query.ts'
-import type { GatewayParts } from '../parts.ts'
+import type { ApiParts } from '../parts.ts'
 import { ErrorReply } from '../schemas.ts'
 import { refuseOthers, type Query } from '../task-query.ts'
 import { readTenant } from '../tenant.ts'
 
-export type FileParts = Pick<GatewayParts, 'settings'> & { files: FileStore }
+export type FileParts = Pick<ApiParts, 'settings'> & { files: FileStore }
 type OneFile = { Params: { id: string } }
 
 const File = Type.Object({

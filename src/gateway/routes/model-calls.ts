@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { fail } from '../../core/errors.ts'
 import { compileParser, modelRoutes, type ModelRoute } from '../../router/calls/completion-call.ts'
-import type { GatewayParts } from '../parts.ts'
+import type { ApiParts } from '../parts.ts'
 import { Relay } from '../relay.ts'
 import { explain, refuse } from '../reply.ts'
 import { readBody } from '../request-body.ts'
@@ -14,6 +14,8 @@ import { ErrorReply } from '../schemas.ts'
 /** Client headers that go along to the instance: a trace goes on, everything else ends here. */
 const forwardedHeaders = ['traceparent', 'tracestate'] as const
 
+type CallParts = Pick<ApiParts, 'registry' | 'router' | 'cache' | 'clock' | 'log' | 'settings'>
+
 /** Answers one request, from its head to the end of the answer, on Node's own objects. */
 export type DirectHandler = (
   request: IncomingMessage,
@@ -23,12 +25,12 @@ export type DirectHandler = (
 
 /** `POST /v1/completions`, `/v1/chat/completions`, `/v1/embeddings`: from a client to an instance and back, by path. */
 export function makeModelCalls(
-  parts: GatewayParts,
+  parts: CallParts,
   book: RequestBook,
   limits: { bodyBytesMax: number },
 ): ReadonlyMap<string, DirectHandler> {
   const { cache, router, registry } = parts
-  const shared = { book, responses: cache ? new ResponseCache({ cache, router, registry }) : null }
+  const shared = { book, responses: new ResponseCache({ cache, router, registry }) }
   return new Map(
     modelRoutes.map((route) => [`/v1${route.path}`, makeModelCall(route, parts, shared, limits)]),
   )
@@ -36,8 +38,8 @@ export function makeModelCalls(
 
 function makeModelCall(
   route: ModelRoute,
-  parts: GatewayParts,
-  { book, responses }: { book: RequestBook; responses: ResponseCache | null },
+  parts: CallParts,
+  { book, responses }: { book: RequestBook; responses: ResponseCache },
   limits: { bodyBytesMax: number },
 ): DirectHandler {
   const { router, clock, settings, log } = parts
@@ -54,15 +56,14 @@ function makeModelCall(
     record.cache = 'bypass'
     if (logsPrompts) record.prompt = call.promptText()
 
-    const plan = responses?.plan(call, request.headers, record.model) ?? null
+    const plan = responses.plan(call, request.headers, record.model)
 
     const client = new AbortController()
     const relay = new Relay({ response, record, book, clock, hidesUsage: call.hidesUsage, stallMs })
     record.onAbandoned = () => client.abort()
-    const answered =
-      responses && plan
-        ? responses.answer(call, plan, { sink: relay, record, signal: client.signal })
-        : router.run(call, relay, client.signal)
+    const answered = plan
+      ? responses.answer(call, plan, { sink: relay, record, signal: client.signal })
+      : router.run(call, relay, client.signal)
     answered.catch((thrown: unknown) => {
       relay.fail(client.signal.aborted ? fail('client_closed') : explain(thrown, record, log))
     })

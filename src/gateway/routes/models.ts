@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
 import { fail } from '../../core/errors.ts'
-import type { GatewayParts } from '../parts.ts'
+import type { ApiParts } from '../parts.ts'
 import { ErrorReply } from '../schemas.ts'
 
 const Model = Type.Object({
@@ -14,7 +14,7 @@ const Model = Type.Object({
 })
 
 /** `GET /v1/models` and `GET /v1/models/{id}`. */
-export function addModelRoutes(app: FastifyInstance, { registry, router, clock }: GatewayParts): void {
+export function addModelRoutes(app: FastifyInstance, { registry, router, clock }: ApiParts): void {
   const created = Math.floor(clock.wallMs() / 1000)
 
   const describe = (id: string) => {

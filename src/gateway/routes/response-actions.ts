@@ -19,6 +19,11 @@ export function addResponseActions(app: FastifyInstance, parts: ResponseParts): 
   const items = {
     tags: ['responses'],
     summary: 'What the model was given for a response',
+    querystring: Type.Object({
+      limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, default: 20 })),
+      order: Type.Optional(Type.Enum(['asc', 'desc'], { default: 'desc' })),
+      after: Type.Optional(Type.String({ description: 'The id of the last item of the page before.' })),
+    }),
     response: {
       200: Type.Object({ object: Type.Literal('list') }, { additionalProperties: true }),
       ...errors,
@@ -77,10 +82,10 @@ export function addResponseActions(app: FastifyInstance, parts: ResponseParts): 
       refuseOthers(http.query as Query, [])
       const tenant = readTenant(http)
       const { id } = http.params
-      const { task } = await findResponse(parts, tenant, id)
+      const { response, task } = await findResponse(parts, tenant, id)
       // The task goes first: while it lives, nothing of it is taken away.
       if (task) await queue.remove(tenant, task.detail.task.id)
-      await responseEvents.remove(tenant, id)
+      if (response.background) await responseEvents.remove(tenant, id)
       await responses.remove(tenant, id)
       return { id, object: 'response', deleted: true }
     })

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { fail, toErrorBody } from '../../core/errors.ts'
-import type { Queue } from '../../queue/queue.ts'
+import type { Queue, Submitted } from '../../queue/queue.ts'
 import type { ResponseEventLog } from '../../queue/responses/event-log.ts'
 import { followEvents, isOverAt } from '../../queue/responses/follow-events.ts'
 import { findResponse } from '../../queue/responses/find-response.ts'
@@ -57,7 +57,9 @@ export function addResponseRoutes(app: FastifyInstance, parts: ResponseParts): v
     if (parts.settings().logsPrompts)
       record.prompt = JSON.stringify(asked.fields['input']).slice(0, promptCharsMax)
     if (!asked.request.background) return answerLive(parts, { asked, http, reply })
-    const detail = await submit(http, asked)
+    const { task, created } = await submit(http, asked)
+    if (created && !asked.request.stream) return describeTaskResponse(task, asked.request, null)
+    const detail = await parts.queue.get(asked.tenant, task.id)
     if (asked.request.stream) return follow({ http, reply }, detail, -1)
     return describeTaskResponse(detail.task, asked.request, detail.result)
   })
@@ -65,6 +67,14 @@ export function addResponseRoutes(app: FastifyInstance, parts: ResponseParts): v
   const show = {
     tags: ['responses'],
     summary: 'A stored response, or the stream of one made in the background',
+    querystring: Type.Object({
+      stream: Type.Optional(
+        Type.Boolean({ description: 'The events of a background response, kept and to come.' }),
+      ),
+      starting_after: Type.Optional(
+        Type.Integer({ minimum: 0, description: 'The number of the last event seen.' }),
+      ),
+    }),
     response: { 200: ResponseReply, ...errors },
   }
   app.get<OneResponse>('/v1/responses/:id', { schema: show, exposeHeadRoute: false }, async (http, reply) => {
@@ -84,8 +94,8 @@ export function addResponseRoutes(app: FastifyInstance, parts: ResponseParts): v
 
   addResponseActions(app, parts)
 
-  async function submit(http: FastifyRequest, { tenant, fields }: AskedResponse): Promise<TaskDetail> {
-    const { task } = await parts.queue.submit({
+  function submit(http: FastifyRequest, { tenant, fields }: AskedResponse): Promise<Submitted> {
+    return parts.queue.submit({
       tenant,
       work: { endpoint: '/v1/responses', body: fields },
       band: bands.normal,
@@ -98,7 +108,6 @@ export function addResponseRoutes(app: FastifyInstance, parts: ResponseParts): v
       parent: null,
       position: null,
     })
-    return parts.queue.get(tenant, task.id)
   }
 
   /** Sends the events of a background response, those that are kept and those to come. */

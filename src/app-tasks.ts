@@ -1,0 +1,136 @@
+import type { Config } from './config/schema.ts'
+import type { Clock } from './core/clock.ts'
+import type { Service } from './core/service.ts'
+import type { Registry } from './fleet/registry.ts'
+import { Allowance } from './queue/allowance.ts'
+import { BatchRunner } from './queue/batches/batch-runner.ts'
+import { Batches } from './queue/batches/batches.ts'
+import { FileStore } from './queue/batches/file-store.ts'
+import { Dispatcher } from './queue/dispatcher.ts'
+import { createSource } from './queue/ingress/create-source.ts'
+import { LiveBook } from './queue/live-signals.ts'
+import { ProgressBoard } from './queue/progress.ts'
+import { QueueMetrics } from './queue/queue-metrics.ts'
+import { Queue } from './queue/queue.ts'
+import { Rescue } from './queue/rescue.ts'
+import { makeResponseExecutor } from './queue/response-executor.ts'
+import { ResponseEventLog } from './queue/responses/event-log.ts'
+import { StoredResponses } from './queue/responses/stored-responses.ts'
+import { Runner } from './queue/runner.ts'
+import { WebhookSender } from './queue/webhooks/sender.ts'
+import { readWebhookSettings, type WebhookSettings } from './queue/webhooks/settings.ts'
+import { parseResponsesBody } from './router/responses/request.ts'
+import type { Router } from './router/router.ts'
+import type { Store } from './storage/store.ts'
+import type { Logger } from './telemetry/log.ts'
+import { Counter, type MetricsRegistry } from './telemetry/metrics.ts'
+
+/** The asynchronous half of the product: what tasks, files, batches and background responses are made of. */
+export type TaskSide = {
+  queue: Queue
+  files: FileStore
+  batches: Batches
+  responses: StoredResponses
+  responseEvents: ResponseEventLog
+  webhooks: () => WebhookSettings
+  live: LiveBook
+  progress: ProgressBoard
+  /** In the order in which they start. */
+  services: readonly Service[]
+  /** Takes no more tasks and lets those that run end, up to the drain limit; the rest goes back into the line. */
+  drain(): Promise<void>
+}
+
+type Parts = {
+  config: () => Config
+  env: NodeJS.ProcessEnv
+  store: Store
+  router: Router
+  registry: Registry
+  metrics: MetricsRegistry
+  clock: Clock
+  log: Logger
+}
+
+/** Builds it. Throws SetupError for a secret or a password that is not there. */
+export function buildTaskSide(parts: Parts): TaskSide {
+  const { config, env, store, router, registry, metrics, clock, log } = parts
+  const queueMetrics = new QueueMetrics(metrics)
+  const progress = new ProgressBoard(clock)
+  const live = new LiveBook(clock)
+  const queue = new Queue({
+    ...{ store, clock, log, progress },
+    settings: () => config().queue,
+    weightOf: (tenant) => readTenant(config(), tenant)?.weight ?? 1,
+    isServed: (model) => router.resolve(model) !== null,
+    checks: { '/v1/responses': (body) => void parseResponsesBody(body) },
+  })
+  const keepMs = () => config().storage.keepFilesMs
+  const responses = new StoredResponses({ store, clock, keepMs })
+  const responseEvents = new ResponseEventLog({ store, clock, keepMs })
+  const runner = new Runner({ router })
+  runner.register('/v1/responses', makeResponseExecutor({ router, responses, log: responseEvents, clock }))
+  const dispatcher = new Dispatcher({
+    ...{ store, runner, progress, clock, log },
+    allowance: new Allowance({ registry, live, clock, reserve: () => config().queue.liveReserve }),
+    resolve: (name) => router.resolve(name),
+    metrics: queueMetrics,
+    settings: () => config().queue,
+    drainMs: () => config().server.drainTimeoutMs,
+  })
+  const rescue = new Rescue({
+    ...{ tasks: store.tasks, maintenance: store.maintenance, metrics: queueMetrics, clock, log },
+    leaseMs: () => config().queue.leaseMs,
+    retention: () => config().storage,
+  })
+
+  const files = new FileStore({ store, clock, log, settings: () => config().storage })
+  const batchRunner = new BatchRunner({
+    ...{ store, queue, files, clock, log },
+    settings: () => ({
+      lineBytesMax: config().server.bodyBytesMax,
+      jsonDepthMax: config().server.jsonDepthMax,
+    }),
+    knowsModels: () => registry.all.every(({ spec }) => spec.models.size > 0),
+  })
+  const batches = new Batches({ store, files, clock, onChange: () => batchRunner.wake() })
+
+  // The secret belongs to the environment of the process: it is read once, the rest at each use.
+  const { secrets } = readWebhookSettings(config().webhooks, env)
+  const webhooks = () => ({ ...config().webhooks, secrets })
+  const deliveries = new Counter(metrics, {
+    name: 'autoglm_webhook_deliveries_total',
+    help: 'Webhooks by what came of them.',
+    labelNames: ['outcome'],
+  })
+  const sender = new WebhookSender({
+    ...{ store, clock, log },
+    settings: webhooks,
+    count: (kind) => void (deliveries.cell(kind).value += 1),
+  })
+  const messages = new Counter(metrics, {
+    name: 'autoglm_ingress_messages_total',
+    help: 'Messages of brokers by what became of them.',
+    labelNames: ['source', 'outcome'],
+  })
+  const sources = config().ingress.map((entry) =>
+    createSource(entry, {
+      ...{ queue, clock, log, env },
+      rules: () => ({
+        bodyBytesMax: config().server.bodyBytesMax,
+        jsonDepthMax: config().server.jsonDepthMax,
+        webhooks: webhooks(),
+      }),
+      count: (source, kind) => void (messages.cell(source, kind).value += 1),
+    }),
+  )
+  return {
+    ...{ queue, files, batches, responses, responseEvents, webhooks, live, progress },
+    services: [files, rescue, dispatcher, batchRunner, sender, ...sources],
+    drain: () => dispatcher.stop(),
+  }
+}
+
+function readTenant({ tenants }: Config, name: string): Config['tenants'][string] | undefined {
+  return Object.hasOwn(tenants, name) ? tenants[name] : undefined
+}
