@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
+import { runBatch, type BatchOptions } from '../../src/cli/batch-run.ts'
 import { text } from 'node:stream/consumers'
 import { Command, run as runAny } from './command.ts'
 
@@ -228,20 +229,19 @@ describe('autoglm batch', { concurrency: false }, () => {
     writeFileSync(join(cwd, 'bare.jsonl'), '{"prompt":"x"}\n')
     writeFileSync(join(cwd, 'odd.jsonl'), `${line(1)}\n`)
     writeFileSync(join(cwd, 'odd.output.jsonl.state.json'), '{')
-    const cases: [args: string[], message: RegExp][] = [
-      [['none.jsonl'], /^error: none\.jsonl can't be read \(ENOENT\); check the path\n$/],
-      [['.'], /^error: \. is not a file\n$/],
-      [['empty.jsonl'], /^error: empty\.jsonl is empty/],
-      [['text.jsonl'], /^error: line 1 of text\.jsonl is not a JSON object/],
-      [['bare.jsonl'], /^error: the first line of bare\.jsonl has no url/],
-      [['odd.jsonl'], /^error: odd\.output\.jsonl\.state\.json is not the state of a batch; delete it/],
-      [['in.jsonl', '--cancel'], /^error: no batch of in\.jsonl is under way/],
-      [['in.jsonl', '--url', 'http://127.0.0.1:1'], /error: no server answers at http:\/\/127\.0\.0\.1:1/],
+    const cases: [file: string, options: BatchOptions, message: RegExp][] = [
+      ['none.jsonl', {}, /none\.jsonl can't be read \(ENOENT\); check the path$/],
+      ['.', {}, / is not a file$/],
+      ['empty.jsonl', {}, /empty\.jsonl is empty/],
+      ['text.jsonl', {}, /^line 1 of \S*text\.jsonl is not a JSON object/],
+      ['bare.jsonl', {}, /^the first line of \S*bare\.jsonl has no url/],
+      ['odd.jsonl', {}, /odd\.output\.jsonl\.state\.json is not the state of a batch; delete it/],
+      ['in.jsonl', { cancel: true }, /^no batch of \S*in\.jsonl is under way/],
+      ['in.jsonl', { url: 'http://127.0.0.1:1' }, /^no server answers at http:\/\/127\.0\.0\.1:1/],
     ]
-    const results = await Promise.all(cases.map(([args]) => run(...args)))
-    for (const [index, { code, stderr }] of results.entries()) {
-      assert.match(stderr, cases[index]?.[1] as RegExp)
-      assert.equal(code, 1)
+    for (const [file, options, message] of cases) {
+      const name = 'SetupError'
+      await assert.rejects(runBatch(join(cwd, file), { url: fake.url, ...options }), { name, message })
     }
     assert.equal(fake.uploads.length, 0)
     fake.meddle = (_request, response) => (response.writeHead(401).end('{}'), true)
