@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import OpenAI from 'openai'
+import { startGateway, upstream } from '../helpers/gateway.ts'
 import { ResponseServer } from '../helpers/response-server.ts'
 import { eventually } from '../helpers/server.ts'
 import { answerChat, chatEvent, doneEvent, FakeUpstream, sendJson, usageEvent } from '../helpers/upstream.ts'
@@ -362,4 +363,38 @@ test('a server that stops lets the readers of background streams go', async (t) 
     events.map(({ type }) => type),
     ['response.created', 'response.queued'],
   )
+})
+
+test('the whole server: made, streamed and cancelled by its own workers', async () => {
+  await using fake = await FakeUpstream.start()
+  await using server = await startGateway({ upstreams: [upstream('a', fake.url)] })
+  const client = connect(server)
+  const queued = await client.responses.create(asked)
+  assert.equal(queued.status, 'queued')
+  await eventually(
+    'it is made',
+    async () => (await client.responses.retrieve(queued.id)).status === 'completed',
+  )
+  const events = await collect(await client.responses.create(streamed))
+  assert.equal(saidIn(events), 'Hello.')
+  assert.equal(events.at(-1)?.type, 'response.completed')
+
+  const { behave, say } = speaker()
+  fake.behave = behave
+  let last: Event | undefined
+  let id = ''
+  for await (const event of await client.responses.create(streamed)) {
+    last = event
+    if (event.type === 'response.created') id = event.response.id
+    if (event.type === 'response.in_progress') {
+      await fake.until(({ requests }) => requests.length === 3)
+      say('one ')
+    }
+    if (event.type === 'response.output_text.delta') await client.responses.cancel(id)
+  }
+  assert.equal(last?.type, 'response.failed')
+  assert.equal((await client.responses.retrieve(id)).status, 'cancelled')
+  await fake.until(({ abandoned }) => abandoned === 1)
+  const { paths } = (await (await fetch(`${server.url}/openapi.json`)).json()) as { paths: object }
+  assert.ok('/v1/responses/{id}/cancel' in paths)
 })

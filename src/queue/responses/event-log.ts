@@ -99,7 +99,8 @@ export class EventWriter {
   #waitingBytes = 0
   #events = 0
   #bytes = 0
-  #writing: Promise<void> | null = null
+  #isWriting = false
+  #writing: Promise<void> = Promise.resolve()
   #error: unknown = null
   #resume: (() => void) | null = null
 
@@ -118,6 +119,7 @@ export class EventWriter {
 
   /** False asks for a pause until `resume` is called. Never throws: `flush` does. */
   write(events: readonly ResponseEvent[], resume?: () => void): boolean {
+    if (this.#signal?.aborted) return true
     for (const event of events) {
       const piece = Buffer.from(packEvent(event))
       this.#waiting.push(piece)
@@ -127,7 +129,7 @@ export class EventWriter {
     }
     if (this.#events > eventsMax || this.#bytes > bytesMax) this.#error ??= tooLong()
     if (this.#error !== null) return true
-    this.#writing ??= this.#writeAll()
+    if (!this.#isWriting && this.#waiting.length > 0) this.#writing = this.#writeAll()
     if (this.#waitingBytes <= waitingBytesMax || !resume) return true
     this.#resume = resume
     return false
@@ -140,6 +142,7 @@ export class EventWriter {
   }
 
   async #writeAll(): Promise<void> {
+    this.#isWriting = true
     try {
       while (this.#waiting.length > 0 && !this.#signal?.aborted) {
         const pieces = this.#waiting
@@ -150,7 +153,7 @@ export class EventWriter {
     } catch (thrown) {
       this.#error = thrown
     }
-    this.#writing = null
+    this.#isWriting = false
     const resume = this.#resume
     this.#resume = null
     resume?.()
