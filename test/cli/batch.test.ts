@@ -10,8 +10,6 @@ import { runBatch, type BatchOptions } from '../../src/cli/batch-run.ts'
 import { text } from 'node:stream/consumers'
 import { Command, run as runAny } from './command.ts'
 
-const entry = new URL('task-entry.ts', import.meta.url).pathname
-
 type Batch = Record<string, unknown> & { id: string; status: string }
 type Handler = (request: IncomingMessage, response: ServerResponse, body: string) => boolean
 
@@ -95,7 +93,7 @@ describe('autoglm batch', { concurrency: false }, () => {
     rmSync(cwd, { recursive: true })
   })
   const env = () => ({ AUTOGLM_URL: fake.url, AUTOGLM_API_KEY: 'k3y' })
-  const run = (...args: string[]) => runAny(['batch', ...args], { cwd, entry, env: env() })
+  const run = (...args: string[]) => runAny(['batch', ...args], { cwd, env: env() })
   const read = (name: string) => readFileSync(join(cwd, name), 'utf8')
   const has = (name: string) => existsSync(join(cwd, name))
 
@@ -172,7 +170,7 @@ describe('autoglm batch', { concurrency: false }, () => {
 
   /** A run that is killed, or stopped, once `pattern` was said. */
   const breakOff = async (signal: NodeJS.Signals, pattern: RegExp) => {
-    const command = new Command(['batch', 'in.jsonl'], { cwd, entry, env: env() })
+    const command = new Command(['batch', 'in.jsonl'], { cwd, env: env() })
     await command.says(pattern)
     command.kill(signal)
     return command.exit()
@@ -190,7 +188,7 @@ describe('autoglm batch', { concurrency: false }, () => {
     const other = await run('in.jsonl', '--model', 'other')
     assert.match(other.stderr, /^error: in\.output\.jsonl\.state\.json belongs to a batch that is not finished, with another model;/)
     const { port } = new URL(fake.url)
-    const command = new Command(['batch', 'in.jsonl'], { cwd, entry, env: env() })
+    const command = new Command(['batch', 'in.jsonl'], { cwd, env: env() })
     await command.says(/in_progress/)
     fake.stop()
     await command.says(/trying again/)

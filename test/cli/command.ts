@@ -5,8 +5,7 @@ import type { AddressInfo } from 'node:net'
 
 const mainFile = new URL('../../src/main.ts', import.meta.url).pathname
 
-/** `entry` takes the place of the program's own. */
-export type CommandOptions = { cwd: string; env?: Record<string, string>; entry?: string }
+export type CommandOptions = { cwd: string; env?: Record<string, string> }
 
 /** One run of the real command line. */
 export class Command {
@@ -18,7 +17,7 @@ export class Command {
 
   constructor(args: readonly string[], options: CommandOptions) {
     const { PATH = '', HOME = '' } = process.env
-    this.child = spawn(process.execPath, [options.entry ?? mainFile, ...args], {
+    this.child = spawn(process.execPath, [mainFile, ...args], {
       cwd: options.cwd,
       env: { PATH, HOME, ...options.env },
       stdio: ['pipe', 'pipe', 'pipe'],

@@ -10,7 +10,6 @@ import { formatTask, readText, type ShownTask } from '../../src/cli/task-text.ts
 import { aTask, TaskServer } from '../helpers/task-server.ts'
 import { Command, run as runAny } from './command.ts'
 
-const entry = new URL('task-entry.ts', import.meta.url).pathname
 let server: TaskServer
 before(async () => {
   server = await TaskServer.start()
@@ -20,7 +19,6 @@ after(() => server[Symbol.asyncDispose]())
 const run = (args: string[], options: { input?: string; env?: Record<string, string> } = {}) =>
   runAny(['task', ...args], {
     cwd: '/',
-    entry,
     ...options,
     env: { AUTOGLM_URL: server.url, TZ: 'UTC', ...options.env },
   })
@@ -103,7 +101,7 @@ describe('autoglm task', () => {
   })
 
   it('waits for the result with --wait, and tells a task that failed', async () => {
-    const waiting = new Command(['task', 'submit', '--model', 'm', '--prompt', 'Hi', '--wait'], { cwd: '/', entry, env: { AUTOGLM_URL: server.url } })
+    const waiting = new Command(['task', 'submit', '--model', 'm', '--prompt', 'Hi', '--wait'], { cwd: '/', env: { AUTOGLM_URL: server.url } })
     await waiting.says(/queued/)
     await server.finish(await server.work(), { choices: [{ message: { content: 'Once upon a time.' } }] })
     const done = await waiting.exit()
@@ -124,7 +122,7 @@ describe('autoglm task', () => {
   it('follows over broken connections, telling each state once', async () => {
     const proxy = await startProxy(server.url)
     const id = await submit()
-    const watching = new Command(['task', 'watch', id, '--url', proxy.url], { cwd: '/', entry })
+    const watching = new Command(['task', 'watch', id, '--url', proxy.url], { cwd: '/' })
     await watching.says(/queued/)
     proxy.cut()
     const claimed = await server.work()
@@ -144,7 +142,7 @@ describe('autoglm task', () => {
 
   it('ends at Ctrl-C, and leaves the task alone', async () => {
     const id = await submit()
-    const watching = new Command(['task', 'watch', id, '--url', server.url], { cwd: '/', entry })
+    const watching = new Command(['task', 'watch', id, '--url', server.url], { cwd: '/' })
     await watching.says(/queued/)
     watching.kill('SIGINT')
     const { code, stderr } = await watching.exit()
