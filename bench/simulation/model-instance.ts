@@ -28,7 +28,7 @@ export const engineSpec: EngineSpec = {
 export type Observe = (latency: LatencyEstimate, sampleMs: number, nowMs: number) => void
 
 /** What became of one request. */
-export type Outcome = { ttftMs: number; cachedTokens: number; inputTokens: number }
+export type Outcome = { ttftMs: number; cachedTokens: number; inputTokens: number; request: TracedRequest }
 
 /**
  * A model instance with continuous batching and chunked prefill: prompts are taken in one after another, in order of
@@ -47,9 +47,12 @@ export class ModelInstance implements Candidate {
   prefillBusyMs = 0
   /** Time spent by all running sequences together. */
   sequencesBusyMs = 0
+  /** Time in which it had anything to do. */
+  busyMs = 0
   readonly #spec: EngineSpec
   readonly #observe: Observe
   readonly #onFirstToken: (outcome: Outcome) => void
+  readonly #onEnd: (request: TracedRequest) => void
   #nowMs = 0
   #waiting = new BoundedQueue<TracedRequest>(100_000)
   #prefill: { request: TracedRequest; tokensLeft: number; cachedTokens: number } | null = null
@@ -65,6 +68,7 @@ export class ModelInstance implements Candidate {
     spec: EngineSpec
     observe: Observe
     onFirstToken: (outcome: Outcome) => void
+    onEnd?: (request: TracedRequest) => void
   }) {
     this.id = options.id
     this.weight = options.weight
@@ -72,6 +76,7 @@ export class ModelInstance implements Candidate {
     this.#spec = options.spec
     this.#observe = options.observe
     this.#onFirstToken = options.onFirstToken
+    this.#onEnd = options.onEnd ?? (() => {})
     this.#cache = new LruMap(options.spec.cacheBlocks)
   }
 
@@ -125,6 +130,7 @@ export class ModelInstance implements Candidate {
       this.#prefill.tokensLeft -= steps * this.#spec.chunkTokens
       this.prefillBusyMs += nowMs - this.#nowMs
     }
+    if (this.#prefill !== null || this.#running.length > 0) this.busyMs += nowMs - this.#nowMs
     this.sequencesBusyMs += this.#running.length * (nowMs - this.#nowMs)
     this.#steps += steps
     this.#nowMs = nowMs
@@ -148,7 +154,7 @@ export class ModelInstance implements Candidate {
     for (const block of request.blocks.toReversed()) this.#cache.set(block, true)
     this.#running.push({ request, endStep: this.#steps + request.outputTokens - 1 })
     const ttftMs = this.#nowMs - request.atMs
-    this.#onFirstToken({ ttftMs, cachedTokens, inputTokens: request.inputTokens })
+    this.#onFirstToken({ ttftMs, cachedTokens, inputTokens: request.inputTokens, request })
     if (request.streamed) this.#showFirstByte(request)
   }
 
@@ -160,6 +166,7 @@ export class ModelInstance implements Candidate {
     const [{ request } = this.#running[0]!] = this.#running.splice(first, 1)
     if (!request.streamed) this.#showFirstByte(request)
     this.inFlight -= 1
+    this.#onEnd(request)
   }
 
   /** What the router does when the first byte of an answer reaches it. */

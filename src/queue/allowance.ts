@@ -1,13 +1,20 @@
 import type { Clock } from '../core/clock.ts'
-import type { Instance } from '../fleet/instance.ts'
-import type { Registry } from '../fleet/registry.ts'
+import type { Instance, InstanceSpec } from '../fleet/instance.ts'
 import type { LiveBook } from './live-signals.ts'
 import { groupPools, type Pool } from './pools.ts'
 import { lookAtValley, newValley, type ValleyState } from './valley.ts'
 
+/** What is looked at in an instance. */
+export type FleetMember = Pick<
+  Instance,
+  'state' | 'ejectedUntilMs' | 'busyUntilMs' | 'slots' | 'inFlight'
+> & {
+  spec: Pick<InstanceSpec, 'models'>
+}
+
 /** How many tasks may run beside live requests, for each pool of instances. */
 export class Allowance {
-  readonly #registry: Pick<Registry, 'all'>
+  readonly #registry: { readonly all: readonly FleetMember[] }
   readonly #live: Pick<LiveBook, 'look'>
   readonly #clock: Clock
   readonly #reserve: () => number
@@ -16,7 +23,7 @@ export class Allowance {
   #tasksMax = new Map<string, number>()
 
   constructor(parts: {
-    registry: Pick<Registry, 'all'>
+    registry: { readonly all: readonly FleetMember[] }
     live: Pick<LiveBook, 'look'>
     clock: Clock
     reserve: () => number
@@ -66,7 +73,7 @@ export class Allowance {
   }
 }
 
-const isUp = (instance: Instance, nowMs: number): boolean =>
+const isUp = (instance: FleetMember, nowMs: number): boolean =>
   instance.state === 'ready' && nowMs >= instance.ejectedUntilMs && nowMs >= instance.busyUntilMs
 
 function tasksIn({ models }: Pool, running: ReadonlyMap<string, number>): number {

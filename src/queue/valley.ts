@@ -19,15 +19,17 @@ export type ValleyState = {
 
 export const valleyRules = {
   /** Live answers that begin so much later than usual say that tasks are in the way. */
-  slowdownMax: 1.5,
+  slowdownMax: 1.25,
   /** So do so many times as many waiting requests as usual. */
   crowdingMax: 2,
   /** What is left of the window after one of these. */
   backOff: 0.5,
+  /** The window stays above this share of the capacity: about one task an instance costs nobody anything. */
+  floor: 0.04,
   /** Until the effect of one is to be seen, no other follows. */
   backOffPauseMs: 1_000,
   /** Growth of the window in a second, as a share of the capacity. */
-  growth: 0.05,
+  growth: 0.02,
   /** The same when no live request has been seen for a while: nobody is there to feel it. */
   idleGrowth: 0.5,
   idleMs: 10_000,
@@ -74,7 +76,7 @@ function moveWindow(state: ValleyState, sight: ValleySight, { reserve }: { reser
   if (isPressed && !isIdle) {
     if (nowMs - state.backedOffAtMs < rules.backOffPauseMs) return { ...state, lookedAtMs: nowMs }
     return {
-      window: Math.max(1, Math.min(state.window, windowMax) * rules.backOff),
+      window: Math.max(1, capacity * rules.floor, Math.min(state.window, windowMax) * rules.backOff),
       lookedAtMs: nowMs,
       backedOffAtMs: nowMs,
     }
@@ -82,5 +84,6 @@ function moveWindow(state: ValleyState, sight: ValleySight, { reserve }: { reser
   // After a long pause of the process, growth starts from where it was: nobody has looked meanwhile.
   const passedS = Math.min(1, Math.max(0, nowMs - state.lookedAtMs) / 1000)
   const grown = state.window + capacity * (isIdle ? rules.idleGrowth : rules.growth) * passedS
-  return { ...state, window: Math.min(windowMax, grown), lookedAtMs: nowMs }
+  const window = Math.min(windowMax, Math.max(capacity * rules.floor, grown))
+  return { ...state, window, lookedAtMs: nowMs }
 }
