@@ -39,6 +39,8 @@ export type TaskSide = {
   services: readonly Service[]
   /** Takes no more tasks and lets those that run end, up to the drain limit; the rest goes back into the line. */
   drain(): Promise<void>
+  /** Gives back at once what runs. */
+  cut(): void
 }
 
 type Parts = {
@@ -128,6 +130,7 @@ export function buildTaskSide(parts: Parts): TaskSide {
     ...{ queue, files, batches, responses, responseEvents, webhooks, live, progress },
     services: [files, rescue, dispatcher, batchRunner, sender, ...sources],
     drain: () => dispatcher.stop(),
+    cut: () => dispatcher.cut(),
   }
 }
 

@@ -99,6 +99,8 @@ export async function startApp(
   let stopping: Promise<void> | null = null
   const stop = async ({ force = false } = {}) => {
     if (force) {
+      // Given back before their instances die: that is no failure of the tasks.
+      tasks.cut()
       fleet.killAll()
       gateway.cut()
     }

@@ -114,6 +114,12 @@ export class Dispatcher implements Service {
     return this.#stopped
   }
 
+  /** Ends what runs at once and gives it back; `stop` then has nothing to wait for. */
+  cut(): void {
+    this.#isStopping = true
+    for (const run of this.#runs.values()) run.end('stopping')
+  }
+
   async #drain(): Promise<void> {
     const { drainMs } = this.#parts
     if (!(await this.#isIdleWithin(drainMs()))) {

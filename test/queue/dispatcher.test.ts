@@ -178,6 +178,18 @@ test('a stop waits for tasks that end in time', async () => {
   assert.equal((await worker.store.tasks.find(id))?.status, 'succeeded')
 })
 
+test('a cut during the stop gives the tasks back at once, at no cost', async () => {
+  await using upstream = await FakeUpstream.start(hang)
+  await using worker = await startWorker({ upstreams: { a: upstream.url }, drainMs: 60_000 })
+  const id = await worker.submit()
+  await upstream.until(({ active }) => active === 1)
+  const stopped = worker.dispatcher.stop()
+  worker.dispatcher.cut()
+  await stopped
+  const row = (await worker.store.tasks.find(id))!
+  assert.deepEqual([row.status, row.attemptsMax - row.attempt], ['queued', 3])
+})
+
 test('a result is kept until the store takes it', async () => {
   let away = 3
   await using upstream = await FakeUpstream.start()
