@@ -57,7 +57,9 @@ export async function receiveFile(
     if (!upload) throw invalid('file', 'is missing')
     return await upload.finish({ filename, purpose: readPurpose(fields), keepMs: readKeepMs(fields) })
   } catch (error) {
-    // What still comes is let go by, so that the client gets to reading the answer.
+    // What still comes is let go by, so that the client gets to reading the answer. Taken off the parser first: its
+    // own unpipe, a moment later, would pause the request again.
+    request.raw.unpipe()
     request.raw.resume()
     await upload
       ?.discard()
