@@ -13,8 +13,8 @@ export type LoadOrder = {
   staggerMs?: number
   /** Before each further request a client waits a random time up to this. */
   pauseMsMax?: number
-  /** What each answer must have, beside status 200. */
-  expect: { bytes?: number; events?: number }
+  /** What each answer must have; status 200 where none is named. */
+  expect: { status?: number; bytes?: number; events?: number }
   /** Adds up `usage.completion_tokens` of the answers. */
   countTokens?: boolean
 }

@@ -43,7 +43,7 @@ function describeMistake(
   order: LoadOrder,
   got: { status: number; bytes: number; events: number },
 ): string | null {
-  if (got.status !== 200) return `status ${got.status}`
+  if (got.status !== (order.expect.status ?? 200)) return `status ${got.status}`
   if (order.expect.bytes !== undefined && got.bytes !== order.expect.bytes) return `${got.bytes} bytes`
   if (order.expect.events !== undefined && got.events !== order.expect.events) return `${got.events} events`
   return null

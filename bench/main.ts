@@ -1,10 +1,15 @@
 import { cpus, loadavg } from 'node:os'
 import { benchEngine } from './engine.ts'
+import { benchFairness } from './fairness.ts'
 import { printFindings, type Finding } from './finding.ts'
 import { benchJson } from './json.ts'
+import { benchPostgresQueue } from './postgres-queue.ts'
 import { canPin, closeForGood, cores, stopAll } from './processes.ts'
 import { benchSse } from './sse.ts'
+import { benchStorage } from './storage.ts'
 import { benchStreams } from './streams.ts'
+import { benchSubmissions } from './submissions.ts'
+import { benchValley } from './valley.ts'
 
 /**
  * `npm run bench` runs all, `node bench/main.ts json sse` those named, `--quick` with fewer requests. A missed target
@@ -19,6 +24,11 @@ const benchmarks: Record<string, Benchmark> = {
   streams: benchStreams,
   engine: benchEngine,
   policies: benchPolicies,
+  storage: benchStorage,
+  submissions: benchSubmissions,
+  postgres: benchPostgresQueue,
+  fairness: benchFairness,
+  valley: benchValley,
 }
 
 let interrupted = false
