@@ -21,8 +21,8 @@ export function judgeAttempt(
   random: () => number,
 ): AttemptOutcome {
   const { error, attempt, nowMs, deadlineMs } = failed
-  // This side ended the call, not the model: that is no attempt of the task's.
-  if (error.code === 'client_closed' || error.code === 'shutting_down') return { kind: 'released' }
+  // Something that the attempt needed is stopping with this process: that is no attempt of the task's.
+  if (error.code === 'shutting_down') return { kind: 'released' }
   const told = describeError(error)
   if (!errorTable[error.code].retryable || attempt >= failed.attemptsMax) {
     return { kind: 'dead', error: told, ...(error instanceof AnswerRefused ? { result: error.answer } : {}) }

@@ -99,8 +99,10 @@ test('what follows from a failed attempt', () => {
   })
   assert.equal(judge(['upstream_failed'], { attempt: 3 }).kind, 'dead')
   assert.equal(judge(['model_not_found']).kind, 'dead')
-  assert.equal(judge(['client_closed']).kind, 'released')
-  assert.equal(judge(['client_closed'], { attempt: 3 }).kind, 'released')
+  assert.equal(judge(['shutting_down']).kind, 'released')
+  assert.equal(judge(['shutting_down'], { attempt: 3 }).kind, 'released')
+  // Nobody here has ended it: given back at once it would come again at once, without end.
+  assert.equal(judge(['client_closed']).kind, 'retry')
   const late = judge(['rate_limited', { retryAfterMs: 60_000 }], { deadlineMs: 9_000 })
   assert(late.kind === 'retry')
   assert.equal(late.runAtMs, 9_000)
