@@ -40,6 +40,27 @@ describe('the SQLite driver', () => {
     assert.deepEqual(await readdir(folder.path), ['autoglm.db', 'autoglm.db-shm', 'autoglm.db-wal', 'autoglm.db.lock', 'autoglm.db.pid']) // prettier-ignore
   })
 
+  it('frees the tasks of a server that died at the next start, and not when its thread is started again', async () => {
+    await using folder = await Folder.make()
+    const clock = new ManualClock()
+    const first = await TestStore.open(folder.database, { clock })
+    const [ran, waits] = await submitted(first, { band: 0 }, {})
+    await claimed(first, { nowMs: startMs, leaseMs: 3_600_000 })
+    await first.crash()
+    clock.advance(1000)
+    await eventually('it is back', () => first.tasks.find(ran!.id).then(() => true, () => false)) // prettier-ignore
+    assert.deepEqual(await first.tasks.rescue(startMs, 10), [], 'its worker is alive')
+    await first.stop()
+
+    await using second = await TestStore.open(folder.database)
+    const [rescued, ...others] = await second.tasks.rescue(startMs, 10)
+    assert.deepEqual([rescued?.id, rescued?.status, others], [ran!.id, 'queued', []])
+    const row = await second.tasks.find(ran!.id)
+    assert.deepEqual([row?.attempt, row?.error?.code], [1, 'worker_lost'])
+    assert.equal((await second.tasks.find(waits!.id))?.attempt, 0)
+    assert.deepEqual(await second.maintenance.check(), [])
+  })
+
   it('refuses a schema that is newer than it knows, and leaves it as it is', async () => {
     await using folder = await Folder.make()
     await (await TestStore.open(folder.database)).stop()

@@ -41,6 +41,14 @@ export function rescue(context: Context, nowMs: number, limit: number): MovedTas
   })
 }
 
+/**
+ * Ends the leases of all running tasks: the next rescue takes them. For the start of a server alone, when the lock on
+ * the folder says that nobody else has the database open: whoever held these leases is dead.
+ */
+export function freeLeases(context: Context): void {
+  context.sql('UPDATE tasks SET lease_until = 0 WHERE status = 2 AND lease_until > 0').run()
+}
+
 function moveOn(context: Context, row: MoveRow, change: Move): MovedTask {
   move(context, row, change)
   const { id, tenant, model, parent } = row

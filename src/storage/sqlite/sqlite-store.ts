@@ -72,7 +72,7 @@ export class SqliteStore implements Store {
   }
 
   start(): Promise<void> {
-    this.#started ??= this.#open().catch((error: unknown) => {
+    this.#started ??= this.#open({ freesLeases: true }).catch((error: unknown) => {
       this.#started = null
       throw error
     })
@@ -99,10 +99,10 @@ export class SqliteStore implements Store {
     await this.#link?.terminate()
   }
 
-  async #open(): Promise<void> {
+  async #open({ freesLeases }: { freesLeases: boolean }): Promise<void> {
     const { path, log, busyTimeoutMs = 5_000 } = this.#options
     await mkdir(dirname(path), { recursive: true })
-    const link = await WorkerLink.open({ path, busyTimeoutMs }, (wakes) => this.#tell(wakes))
+    const link = await WorkerLink.open({ path, busyTimeoutMs, freesLeases }, (wakes) => this.#tell(wakes))
     this.#link = link
     void link.ended.then((error) => {
       if (this.#link !== link) return
@@ -115,7 +115,8 @@ export class SqliteStore implements Store {
   /** What a crash left behind is on disk up to the last commit: a new thread goes on from there. */
   #restartSoon(): void {
     this.#cancelRestart = this.#options.clock.after(restartDelayMs, () => {
-      const attempt = this.#open()
+      // The leases are those of tasks that run in this process now.
+      const attempt = this.#open({ freesLeases: false })
       this.#started = attempt
       attempt.catch((error: unknown) => {
         // Stopped meanwhile: nobody waits for it any more.

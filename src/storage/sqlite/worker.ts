@@ -2,13 +2,19 @@ import { parentPort, workerData } from 'node:worker_threads'
 import type { Wake } from '../store.ts'
 import { Context } from './context.ts'
 import { Database, migrate } from './database.ts'
+import { freeLeases } from './due.ts'
 import { runGroup, type Answer } from './group.ts'
 import { lockDatabase } from './lock.ts'
 import { unpackCalls, type PackedCalls } from './packing.ts'
 
 /** The thread that SQLite lives in: an fsync takes up to milliseconds, and must not stall a live stream. */
 
-export type WorkerInput = { path: string; busyTimeoutMs: number }
+export type WorkerInput = {
+  path: string
+  busyTimeoutMs: number
+  /** The process has just begun to use the database: leases that are found belong to nobody. */
+  freesLeases: boolean
+}
 export type ToWorker = (PackedCalls & { number: number }) | 'stop'
 export type FromWorker =
   | { kind: 'ready' }
@@ -19,18 +25,32 @@ export type FromWorker =
 const port = parentPort!
 const send = (message: FromWorker) => port.postMessage(message, [])
 
-function open({ path, busyTimeoutMs }: WorkerInput): { context: Context; unlock: () => void } | null {
+function open({
+  path,
+  busyTimeoutMs,
+  freesLeases,
+}: WorkerInput): { context: Context; unlock: () => void } | null {
   let unlock = () => {}
   try {
     unlock = lockDatabase(path)
     const database = new Database(path, { busyTimeoutMs })
     migrate(database)
-    return { context: new Context(database), unlock }
+    const context = new Context(database)
+    if (freesLeases) tryToFreeLeases(context)
+    return { context, unlock }
   } catch (error) {
     unlock()
     send({ kind: 'failed', message: (error as Error).message, setup: (error as Error).name === 'SetupError' })
     port.close()
     return null
+  }
+}
+
+function tryToFreeLeases(context: Context): void {
+  try {
+    freeLeases(context)
+  } catch {
+    // A disk that is full is no reason not to start: what can be read is read, and the leases end by themselves.
   }
 }
 
