@@ -48,6 +48,8 @@ const settings = {
   enable_seqscan: 'off',
   enable_hashjoin: 'off',
   enable_mergejoin: 'off',
+  // Planned once for each connection: a plan for the values at hand costs more than it ever gains here.
+  plan_cache_mode: 'force_generic_plan',
   application_name: 'autoglm',
   // The server must notice a client that is gone, or its locks stay.
   tcp_keepalives_idle: '10',

@@ -172,10 +172,20 @@ function composeList(filter: TaskFilter): { text: string; values: unknown[] } {
     add(`coalesce(t.metadata, '{}') @> (?::jsonb -> 0)`, toRows([filter.metadata]))
   }
   const order = `ORDER BY t.id ${filter.ascending ? 'ASC' : 'DESC'} LIMIT $2`
-  values.push(filter.statuses ?? taskStatuses)
+  const page = (status: string) =>
+    `SELECT ${taskColumns} FROM tasks t WHERE ${wanted.join(' AND ')} AND ${status} ${order}`
+  const statuses = filter.statuses ?? taskStatuses
+  values.push(
+    statuses.filter((status) => status !== 'running'),
+    statuses.includes('running'),
+  )
+  // What runs has an index of its own (see schema.ts), and the planner must be able to tell.
   const text = `
-    SELECT t.* FROM unnest($${values.length}::status[]) AS s (status), LATERAL (
-      SELECT ${taskColumns} FROM tasks t WHERE ${wanted.join(' AND ')} AND t.status = s.status ${order}) AS t
-    ${order}`
+    SELECT t.* FROM (
+      SELECT p.* FROM unnest($${values.length - 1}::status[]) AS s (status),
+        LATERAL (${page(`t.status = s.status AND t.status <> 'running'`)}) AS p
+      UNION ALL
+      SELECT r.* FROM (${page(`t.status = 'running' AND $${values.length}::boolean`)}) AS r
+    ) AS t ${order}`
   return { text, values }
 }

@@ -61,9 +61,10 @@ export const migrations: readonly string[] = [
   CREATE INDEX tasks_delayed ON tasks (run_at, id) WHERE status = 'delayed';
   CREATE INDEX tasks_deadline ON tasks (deadline_at, id)
     WHERE deadline_at IS NOT NULL AND status IN ('delayed', 'queued');
-  -- Not by the end of the lease: a renewal must not have to move an entry of an index.
-  CREATE INDEX tasks_running ON tasks (owner) WHERE status = 'running';
-  CREATE INDEX tasks_list ON tasks (tenant, status, id);
+  -- A claim enters one of these and a settlement the other. Not by the end of the lease: a renewal must not have to
+  -- move an entry of an index.
+  CREATE INDEX tasks_running ON tasks (tenant, id) WHERE status = 'running';
+  CREATE INDEX tasks_list ON tasks (tenant, status, id) WHERE status <> 'running';
   CREATE INDEX tasks_parent ON tasks (parent, position) WHERE parent IS NOT NULL;
   CREATE INDEX tasks_finished ON tasks (finished_at, id) WHERE status >= 'succeeded';
 

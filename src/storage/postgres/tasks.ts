@@ -13,7 +13,7 @@ import type { Database } from './database.ts'
 import { expire, nextDueMs, promote, rescue, type Swept } from './due.ts'
 import { cancel, remove, requeue } from './hand.ts'
 import { eventsAfter, find, get, list, results, waitingModels } from './read-tasks.ts'
-import { renewAll, saveStep, settleAll, type Lease } from './settle.ts'
+import { isSuccess, renewAll, saveStep, settleAll, type Lease } from './settle.ts'
 import { submitAll, type SubmitCall } from './submit.ts'
 import type { Tallies } from './tallies.ts'
 import { splitByBytes } from './values.ts'
@@ -33,7 +33,8 @@ export class PostgresTasks implements TaskStore {
   readonly #tallies: Tallies
   readonly #wakes: WakeLine
   readonly #submits: Batcher<SubmitCall, Answer<SubmitOutcome[]>>
-  readonly #settles: Batcher<Settlement, Answer<SettleOutcome>>
+  readonly #successes: Batcher<Settlement, Answer<SettleOutcome>>
+  readonly #otherEnds: Batcher<Settlement, Answer<SettleOutcome>>
   readonly #renewals: Batcher<Lease, LeaseState>
 
   constructor(database: Database, tallies: Tallies, wakes: WakeLine) {
@@ -41,7 +42,9 @@ export class PostgresTasks implements TaskStore {
     this.#tallies = tallies
     this.#wakes = wakes
     this.#submits = new Batcher({ run: (calls) => this.#submitBatch(calls), batchMax: 2_000, waitingMax })
-    this.#settles = new Batcher({ run: (batch) => this.#settleBatch(batch), batchMax: 2_000, waitingMax })
+    const settles = { run: (batch: Settlement[]) => this.#settleBatch(batch), batchMax: 2_000, waitingMax }
+    this.#successes = new Batcher(settles)
+    this.#otherEnds = new Batcher(settles)
     this.#renewals = new Batcher({
       run: (batch) => renewAll(this.#database, batch),
       batchMax: 2_000,
@@ -73,7 +76,11 @@ export class PostgresTasks implements TaskStore {
   }
 
   async settle(settlements: readonly Settlement[]): Promise<SettleOutcome[]> {
-    const answers = await Promise.all(settlements.map((settlement) => this.#settles.add(settlement)))
+    const answers = await Promise.all(
+      settlements.map((settlement) =>
+        isSuccess(settlement) ? this.#successes.add(settlement) : this.#otherEnds.add(settlement),
+      ),
+    )
     return answers.map(open)
   }
 

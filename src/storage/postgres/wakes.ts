@@ -7,8 +7,11 @@ import { makeClientConfig, prepareConnection, type DatabaseLimits } from './data
 const channel = 'autoglm_wake'
 /** PostgreSQL takes less than 8,000 bytes for one message. */
 const messageBytesMax = 7_000
-/** Hints for other processes that may wait to be sent; those who miss one look for themselves before long. */
-const waitingMax = 2_000
+/**
+ * Hints for other processes that may wait to be sent. Under load most find no room: those who miss one look for
+ * themselves before long, and the work is not slowed down by talk of it.
+ */
+const waitingMax = 200
 const reconnectDelayMs = 250
 const reconnectDelayMaxMs = 10_000
 
@@ -53,8 +56,10 @@ export class WakeLine {
   /** Tells this process now and the others soon. To be called after the commit. */
   tell(wakes: readonly Wake[]): void {
     for (const wake of wakes) {
-      this.#hear(wake)
-      if (this.#waiting.size < waitingMax) this.#waiting.set(keyOf(wake), wake)
+      if (this.#listeners.size > 0) this.#hear(wake)
+      if (this.#waiting.size < waitingMax || wake.kind === 'cancel' || wake.kind === 'outbox') {
+        this.#waiting.set(keyOf(wake), wake)
+      }
     }
     void this.#send()
   }
