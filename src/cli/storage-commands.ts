@@ -66,7 +66,12 @@ async function withStore<T>(config: Config, run: (store: Store) => Promise<T>): 
   const { dataDir, storage } = config
   const store = await openStore(storage, { dataDir, clock: systemClock, log: pino({ level: 'silent' }) })
   try {
-    await store.start()
+    await store.start().catch((error: unknown) => {
+      if (!(error instanceof SetupError)) throw error
+      throw new SetupError(
+        `${error.message}\nA server that runs removes by itself what is past its retention.`,
+      )
+    })
     return await run(store)
   } finally {
     await store.stop()

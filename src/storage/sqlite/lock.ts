@@ -19,7 +19,11 @@ export function lockDatabase(path: string): () => void {
         'Stop that one, give this one another `dataDir`, or let both use PostgreSQL (`storage.url`).',
     )
   }
-  writeFileSync(pidPath, `${process.pid}\n`)
+  try {
+    writeFileSync(pidPath, `${process.pid}\n`)
+  } catch {
+    // A full disk: the lock holds, and only its message to others will not name this process.
+  }
   return () => {
     rmSync(pidPath, { force: true })
     handle.close()
