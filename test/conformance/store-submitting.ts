@@ -278,6 +278,15 @@ export function describeSubmitting(withStore: WithStore): void {
         assert.deepEqual(await store.tasks.count('other', 'batch_1'), of({ queued: 1 }))
         await settled(store, task.task, { kind: 'dead', error: failure })
         assert.deepEqual(await store.tasks.count('acme', 'batch_1'), of({ dead: 1, queued: 1 }))
+        for (const statuses of [['dead'], ['dead', 'expired'], ['succeeded', 'dead']] as const) {
+          const listed = await store.tasks.list({ tenant: 'acme', statuses, limit: 10 })
+          assert.deepEqual(
+            listed.map(({ id }) => id),
+            [task.task.id],
+          )
+        }
+        assert.deepEqual(await store.tasks.list({ tenant: 'acme', statuses: ['expired'], limit: 10 }), [])
+        assert.deepEqual(await store.tasks.list({ tenant: 'other', statuses: ['dead'], limit: 10 }), [])
         const depths = await store.tasks.depths()
         const sorted = depths
           .filter(({ tasks }) => tasks > 0)

@@ -39,6 +39,7 @@ export const migrations: readonly string[] = [
   CREATE INDEX tasks_deadline ON tasks (deadline_at) WHERE deadline_at IS NOT NULL AND status < 2;
   CREATE INDEX tasks_lease ON tasks (lease_until) WHERE status = 2;
   CREATE INDEX tasks_list ON tasks (tenant, id);
+  CREATE INDEX tasks_failed ON tasks (tenant, id) WHERE status > 3;
   CREATE INDEX tasks_parent ON tasks (parent, position) WHERE parent IS NOT NULL;
   CREATE INDEX tasks_finished ON tasks (finished_at) WHERE status > 2;
 
