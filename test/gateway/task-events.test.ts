@@ -168,7 +168,7 @@ describe('those who follow a task', () => {
     await Promise.all(clients.map((client) => client.next()))
     assert.equal(followers.count, 20)
     for (const client of clients) client.close()
-    await eventually('nobody follows', () => followers.count === 0, 2_000)
+    await eventually('nobody follows', () => followers.count === 0, 30_000)
   })
 
   it('hear that the server stops, and it does not wait for them', async () => {
@@ -195,15 +195,15 @@ describe('those who follow a task', () => {
     const beat = await reader.read()
     assert.equal(beat.value, ': still here\n\n')
     await reader.cancel()
-    await eventually('nobody follows', () => followers.count === 0, 2_000)
+    await eventually('nobody follows', () => followers.count === 0, 30_000)
 
     // So many bytes do not fit into the buffers of two sockets: what is left waits for a reader.
     const size = 60_000_000
     const claimed = await one.work()
     const [stalled, slow] = await Promise.all([openSocket(one, id), openSocket(one, id)])
-    await eventually('both follow', () => followers.count === 2, 2_000)
+    await eventually('both follow', () => followers.count === 2, 30_000)
     await one.finish(claimed, { text: 'x'.repeat(size) })
-    await eventually('the result is on its way', () => followers.count === 0, 5_000)
+    await eventually('the result is on its way', () => followers.count === 0, 30_000)
     const taken = { stalled: 0, slow: 0 }
     slow.on('data', (chunk: Buffer) => (taken.slow += chunk.length))
     slow.pause()
@@ -211,7 +211,7 @@ describe('those who follow a task', () => {
     for (let step = 0; step < 8; step += 1) {
       const wanted = taken.slow + 2_000_000
       slow.resume()
-      await eventually('the slow one took some bytes', () => taken.slow > wanted, 5_000)
+      await eventually('the slow one took some bytes', () => taken.slow > wanted, 30_000)
       slow.pause()
       clock.advance(2_500)
     }
@@ -221,7 +221,7 @@ describe('those who follow a task', () => {
     await closed
     assert.ok(taken.stalled < size, `the stalled one got ${taken.stalled} bytes`)
     slow.resume()
-    await eventually('the slow one has it all', () => taken.slow > size, 5_000)
+    await eventually('the slow one has it all', () => taken.slow > size, 30_000)
     slow.destroy()
   }) // prettier-ignore
 })
