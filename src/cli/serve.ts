@@ -85,6 +85,7 @@ export async function serve(options: { config?: string; flags: Flags; role: Role
   const started = Promise.withResolvers<RunningApp>()
   let app: RunningApp | null = null
   let stopped = Promise.resolve()
+  let forcedCode: number | null = null
   const stop = (reason: string) => {
     if (stopping.signal.aborted) return
     stopping.abort()
@@ -97,6 +98,7 @@ export async function serve(options: { config?: string; flags: Flags; role: Role
   }
   const force = (signal: StopSignal) => {
     const code = exitCodes[signal]
+    forcedCode = code
     const forced = app?.stop({ force: true }) ?? Promise.resolve()
     void Promise.race([forced, systemClock.sleep(forceTimeoutMs)]).finally(() => process.exit(code))
   }
@@ -130,6 +132,8 @@ export async function serve(options: { config?: string; flags: Flags; role: Role
     throw error
   } finally {
     await watcher.stop()
+    // Once nobody listens, the next signal of an impatient person would end the process in its own way.
+    if (forcedCode !== null) process.exit(forcedCode)
     stopListening()
   }
 }
