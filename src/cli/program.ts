@@ -5,6 +5,7 @@ import type { ModelsOptions } from './models.ts'
 import { addConfigOptions, splitConfigOptions, type ConfigOptions } from './options.ts'
 import { addBatchCommand } from './batch.ts'
 import { describeFailure, surviveClosedOutput, wantsDetails } from './report.ts'
+import { addStorageCommand } from './storage.ts'
 import { addTaskCommands } from './task.ts'
 import { commandName, readVersion } from './version.ts'
 
@@ -29,6 +30,8 @@ Examples:
   ${commandName} serve --model hf:user/repo:file.gguf      downloaded once
   ${commandName} serve --upstream http://127.0.0.1:8000    a vLLM, SGLang, llama-server or Ollama that runs
   ${commandName} chat                                      talk to the server
+  ${commandName} task submit --model tiny --prompt 'Once'  work that can wait
+  ${commandName} batch requests.jsonl                      many requests, and a file of their answers
   ${commandName} validate                                  check the configuration
 
 Settings come from autoglm.yaml, then from variables such as AUTOGLM_SERVER_PORT, then from flags; each is stronger
@@ -91,6 +94,7 @@ export function buildProgram(onResult: (code: number) => void): Command {
 
   addTaskCommands(program, onResult)
   addBatchCommand(program, onResult)
+  addStorageCommand(program, onResult)
 
   addConfigOptions(program.command('validate'))
     .description('check the configuration without starting')
