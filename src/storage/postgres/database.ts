@@ -104,6 +104,8 @@ export class Database {
       idleTimeoutMillis: 60_000,
       ...onConnect,
     })
+    // One that breaks while it is in use tells its query; the pool listens to it only when it is idle.
+    pool.on('connect', (client) => client.on('error', () => {}))
     // An idle connection that breaks is dropped by the pool; without a listener the process would end.
     pool.on('error', (error) => log.warn({ reason: error.message }, 'a connection to PostgreSQL broke'))
     this.#pool = pool
