@@ -157,8 +157,10 @@ export class PostgresMaintenance implements Maintenance {
 
   backup(): Promise<void> {
     const { text, database } = describePlace(this.#url)
-    throw new SetupError(
-      `A store in PostgreSQL (${text}) is backed up with its own tools: pg_dump --schema=autoglm --format=custom --file=autoglm.dump ${database}`,
+    return Promise.reject(
+      new SetupError(
+        `A store in PostgreSQL (${text}) is backed up with its own tools: pg_dump --schema=autoglm --format=custom --file=autoglm.dump ${database}`,
+      ),
     )
   }
 
