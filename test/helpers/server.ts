@@ -7,18 +7,29 @@ import { join } from 'node:path'
 
 const mainFile = join(import.meta.dirname, '../../src/main.ts')
 
-/** The product as a person starts it: `autoglm serve` in a process and an empty folder of its own. */
+export type ServerOptions = {
+  args?: readonly string[]
+  /** Written into the folder; the file that is there stays when this is left out. */
+  config?: object
+  /** One that is there already and is not removed: a server that was killed is started in it again. */
+  folder?: string
+  command?: 'serve' | 'worker'
+}
+
+/** The product as a person starts it: `autoglm serve` in a process and, if none is given, an empty folder of its own. */
 export class Server implements AsyncDisposable {
   readonly child: ChildProcess
   readonly folder: string
   stdout = ''
   stderr = ''
   readonly exit: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
+  readonly #ownsFolder: boolean
   #heard: (() => void)[] = []
 
-  constructor(child: ChildProcess, folder: string) {
+  constructor(child: ChildProcess, folder: string, { ownsFolder = true }: { ownsFolder?: boolean } = {}) {
     this.child = child
     this.folder = folder
+    this.#ownsFolder = ownsFolder
     child.stdout?.on('data', (data) => this.#hear('stdout', String(data)))
     child.stderr?.on('data', (data) => this.#hear('stderr', String(data)))
     this.exit = once(child, 'exit').then(([code, signal]) => ({
@@ -27,16 +38,16 @@ export class Server implements AsyncDisposable {
     }))
   }
 
-  static async spawn(options: { args?: readonly string[]; config?: object } = {}): Promise<Server> {
-    const folder = await mkdtemp(join(tmpdir(), 'autoglm-e2e-'))
+  static async spawn(options: ServerOptions = {}): Promise<Server> {
+    const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'autoglm-e2e-')))
     if (options.config) await writeFile(join(folder, 'autoglm.yaml'), JSON.stringify(options.config))
-    const args = [mainFile, 'serve', '--port', '0', ...(options.args ?? [])]
+    const args = [mainFile, options.command ?? 'serve', '--port', '0', ...(options.args ?? [])]
     const child = spawn(process.execPath, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] })
-    return new Server(child, folder)
+    return new Server(child, folder, { ownsFolder: options.folder === undefined })
   }
 
   /** Started and ready. */
-  static async start(options: { args?: readonly string[]; config?: object } = {}): Promise<Server> {
+  static async start(options: ServerOptions = {}): Promise<Server> {
     const server = await Server.spawn(options)
     await server.hears('stdout', /listens on/)
     return server
@@ -46,11 +57,21 @@ export class Server implements AsyncDisposable {
     return /listens on (http:\S+)/.exec(this.stdout)?.[1] ?? ''
   }
 
+  get isRunning(): boolean {
+    return this.child.exitCode === null && this.child.signalCode === null
+  }
+
+  /** kill -9, or nothing when it has ended. */
+  async kill(): Promise<void> {
+    if (!this.isRunning) return
+    this.child.kill('SIGKILL')
+    await this.exit
+  }
+
   /** Resolves when the output matches; fails when the process ends before. */
   async hears(stream: 'stdout' | 'stderr', pattern: RegExp): Promise<void> {
     while (!pattern.test(this[stream])) {
-      if (this.child.exitCode !== null)
-        throw new Error(`ended without ${pattern}: ${this.stdout}${this.stderr}`)
+      if (!this.isRunning) throw new Error(`ended without ${pattern}: ${this.stdout}${this.stderr}`)
       const next = Promise.withResolvers<void>()
       this.#heard.push(next.resolve)
       await Promise.race([next.promise, this.exit])
@@ -74,11 +95,8 @@ export class Server implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.child.exitCode === null && this.child.signalCode === null) {
-      this.child.kill('SIGKILL')
-      await this.exit
-    }
-    await rm(this.folder, { recursive: true, force: true })
+    await this.kill()
+    if (this.#ownsFolder) await rm(this.folder, { recursive: true, force: true })
   }
 
   #hear(stream: 'stdout' | 'stderr', text: string): void {
