@@ -1,6 +1,6 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
@@ -141,7 +141,11 @@ export async function findFreePort(): Promise<number> {
 
 export async function stopAll(): Promise<void> {
   await Promise.all([...running].map((program) => program.stop()))
+  rmSync(dataDir, { recursive: true, force: true })
 }
+
+/** Where each gateway keeps what it stores; gone after the benchmark. */
+export const dataDir = join(scratchDir, 'data')
 
 /** Stops all, and lets no other start. */
 export async function closeForGood(): Promise<void> {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { modelName } from './payloads.ts'
 import {
   cores,
+  dataDir,
   findFreePort,
   launch,
   launchOwn,
@@ -58,15 +59,19 @@ export async function startGateway(options: {
     name: 'gateway',
     command: process.execPath,
     args: [
-      '--max-semi-space-size=16',
+      '--max-semi-space-size=8',
       mainFile,
       'serve',
       '--port',
       String(port),
       '--log-level',
       'info',
+      '--data-dir',
+      join(dataDir, String(port)),
       ...options.args,
     ],
+    // As `npm start` does.
+    env: { MALLOC_ARENA_MAX: '1' },
     core: options.core,
   })
   const origin = `http://127.0.0.1:${port}`

@@ -1,9 +1,7 @@
-import { rmSync } from 'node:fs'
-import { join } from 'node:path'
 import type { Finding } from './finding.ts'
 import { startLoad } from './load-client.ts'
 import { jsonRequest, modelName } from './payloads.ts'
-import { cores, scratchDir, stopAll } from './processes.ts'
+import { cores, stopAll } from './processes.ts'
 import { startGateway, startMockUpstream, writeConfig } from './proxies.ts'
 import { median, medianRatio } from './statistics.ts'
 import { printTable } from './table.ts'
@@ -17,9 +15,7 @@ export async function benchSubmissions({ quick }: { quick: boolean }): Promise<F
     `Tasks submitted over HTTP beside plain chat completions, ${clients} clients, SQLite on this disk`,
   )
   const upstream = await startMockUpstream()
-  const dataDir = join(scratchDir, `submissions-${process.pid}`)
   const config = writeConfig('submissions', {
-    dataDir,
     upstreams: [{ name: 'mock', url: `${upstream}/v1`, models: { [modelName]: modelName } }],
     // What is submitted stays in the line: running it would be measured with it.
     queue: { concurrencyMax: 0, tenantTasksMax: 10_000_000, tasksMax: 10_000_000 },
@@ -43,7 +39,6 @@ export async function benchSubmissions({ quick }: { quick: boolean }): Promise<F
     for (const [i, kind] of kinds.entries()) rates[i]?.push(await run(kind, 1_000))
   }
   await stopAll()
-  rmSync(dataDir, { recursive: true, force: true })
   const [plain = [], submitted = []] = rates
   const ratio = medianRatio(submitted, plain)
   printTable(

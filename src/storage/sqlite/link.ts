@@ -45,7 +45,7 @@ export class WorkerLink {
 
   /** Throws SetupError when the database can't be had. */
   static async open(input: WorkerInput, onWakes: (wakes: Wake[]) => void): Promise<WorkerLink> {
-    const file = `./worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`
+    const file = `./worker-entry${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`
     const worker = new Worker(new URL(file, import.meta.url), {
       workerData: input,
       // Node 22 calls its SQLite experimental; what is used here is covered by the tests.
