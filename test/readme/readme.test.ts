@@ -14,7 +14,7 @@ test("the README's commands start the product and get a real completion", async 
   const readme = await readFile(join(root, 'README.md'), 'utf8')
   const shells = [...readme.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, text]) => text as string)
   const start = shells.find((text) => text.includes('npm start')) as string
-  const curl = shells.find((text) => text.startsWith('curl')) as string
+  const [curl, later] = shells.filter((text) => text.startsWith('curl')) as [string, string]
   assert.equal(start.trim(), 'npm ci && npm start')
 
   // The install has just been done; a second one would pull the ground from under this test.
@@ -36,6 +36,16 @@ test("the README's commands start the product and get a real completion", async 
     }
     assert.match(answer.choices[0]?.message.content ?? '', /\w+ \w+ \w+/)
     assert.ok(answer.usage.total_tokens > 10)
+
+    const submitted = (await run('bash', ['-c', later], { cwd: root })).stdout
+    const id = /"id":"(task_\w+)"/.exec(submitted)?.[1] as string
+    assert.ok(submitted.indexOf(id, submitted.indexOf(id) + 1) > 0, `the list shows the task: ${submitted}`)
+    let status = ''
+    for (const until = Date.now() + 30_000; status !== 'succeeded' && Date.now() < until;) {
+      const task = await fetch(`http://127.0.0.1:8080/v1/tasks/${id}`)
+      status = ((await task.json()) as { status: string }).status
+    }
+    assert.equal(status, 'succeeded')
   } finally {
     process.kill(-(server.pid as number), 'SIGINT')
     await exited
