@@ -35,6 +35,7 @@ export class PostgresTasks implements TaskStore {
   readonly #submits: Batcher<SubmitCall, Answer<SubmitOutcome[]>>
   readonly #successes: Batcher<Settlement, Answer<SettleOutcome>>
   readonly #otherEnds: Batcher<Settlement, Answer<SettleOutcome>>
+  readonly #claims: Batcher<ClaimRequest, Answer<ClaimedTask[]>>
   readonly #renewals: Batcher<Lease, LeaseState>
 
   constructor(database: Database, tallies: Tallies, wakes: WakeLine) {
@@ -45,6 +46,7 @@ export class PostgresTasks implements TaskStore {
     const settles = { run: (batch: Settlement[]) => this.#settleBatch(batch), batchMax: 2_000, waitingMax }
     this.#successes = new Batcher(settles)
     this.#otherEnds = new Batcher(settles)
+    this.#claims = new Batcher({ run: (requests) => this.#claimBatch(requests), batchMax: 100, waitingMax })
     this.#renewals = new Batcher({
       run: (batch) => renewAll(this.#database, batch),
       batchMax: 2_000,
@@ -57,12 +59,7 @@ export class PostgresTasks implements TaskStore {
   }
 
   async claim(request: ClaimRequest): Promise<ClaimedTask[]> {
-    const claimed = await claim(this.#database, request)
-    if (claimed.length > 0) {
-      this.#tallies.note()
-      this.#wakes.tell(claimed.map(({ task: { id, parent } }) => ({ kind: 'changed', id, parent })))
-    }
-    return claimed
+    return open(await this.#claims.add(request))
   }
 
   waitingModels(): Promise<string[]> {
@@ -146,6 +143,48 @@ export class PostgresTasks implements TaskStore {
     return nextDueMs(this.#database)
   }
 
+  /** Claims for one model take turns here: at the same moment they would only step over each other's rows. */
+  #claimBatch(requests: ClaimRequest[]): Promise<Answer<ClaimedTask[]>[]> {
+    const groups = groupClaims(requests)
+    const answers = groups.map((group) =>
+      this.#claimTogether(group).then(
+        (value) => ({ value }),
+        (error: unknown) => ({ error }),
+      ),
+    )
+    return Promise.all(
+      requests.map(async (request) => {
+        const index = groups.findIndex((group) => group.includes(request))
+        const answer = await answers[index]!
+        return 'error' in answer ? answer : { value: answer.value.get(request) ?? [] }
+      }),
+    )
+  }
+
+  /** One claim for several callers who want the same, each given its part in turn. */
+  async #claimTogether(group: readonly ClaimRequest[]): Promise<Map<ClaimRequest, ClaimedTask[]>> {
+    const sum = (of: (request: ClaimRequest) => number) =>
+      group.reduce((total, request) => total + of(request), 0)
+    const claimed = await claim(this.#database, {
+      ...group[0]!,
+      nowMs: Math.max(...group.map(({ nowMs }) => nowMs)),
+      limit: sum(({ limit }) => Math.max(0, limit)),
+      agedLimit: sum(({ agedLimit, limit }) => Math.max(0, Math.min(agedLimit, limit))),
+    })
+    if (claimed.length > 0) {
+      this.#tallies.note()
+      this.#wakes.tell(claimed.map(({ task: { id, parent } }) => ({ kind: 'changed', id, parent })))
+    }
+    let from = 0
+    return new Map(
+      group.map((request) => {
+        const part = claimed.slice(from, from + Math.max(0, request.limit))
+        from += part.length
+        return [request, part]
+      }),
+    )
+  }
+
   async #submitBatch(calls: SubmitCall[]): Promise<Answer<SubmitOutcome[]>[]> {
     const bytesOf = ({ tasks }: SubmitCall) =>
       tasks.reduce((sum, { payload }) => sum + payload.byteLength + rowBytes, 0)
@@ -213,4 +252,16 @@ export class PostgresTasks implements TaskStore {
 function open<T>(answer: Answer<T>): T {
   if ('error' in answer) throw answer.error
   return answer.value
+}
+
+/** Those that can be one claim: for the same model, owner and terms. */
+function groupClaims(requests: readonly ClaimRequest[]): ClaimRequest[][] {
+  const groups = new Map<string, ClaimRequest[]>()
+  for (const request of requests) {
+    const key = JSON.stringify([request.model, request.owner, request.leaseMs, request.ageingMs])
+    const group = groups.get(key)
+    if (group) group.push(request)
+    else groups.set(key, [request])
+  }
+  return [...groups.values()]
 }
