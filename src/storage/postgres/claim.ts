@@ -29,7 +29,7 @@ const makeClaim = (name: string, where: string): Statement => ({
     ORDER BY t.band, t.tag, t.id`,
 })
 
-export const claimFirst = makeClaim('claim_first', '')
+const claimFirst = makeClaim('claim_first', '')
 const claimBand = makeClaim('claim_band', 'AND band = $6')
 
 const claimedBefore: Statement = {

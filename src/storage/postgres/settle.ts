@@ -12,7 +12,7 @@ const isRunning = "(t.status = 'running') IS TRUE"
  * `waits` marks an end that leads back into the line or out of it for a time: with a cancel asked for meanwhile, it
  * becomes `cancelled`. For all ends but success.
  */
-export const settleAttempts: Statement = {
+const settleAttempts: Statement = {
   name: 'settle',
   text: `
     WITH input AS MATERIALIZED (
@@ -66,7 +66,7 @@ export const settleAttempts: Statement = {
  * The usual end, without what only the others need: most attempts succeed, and the whole system goes through here. The
  * numbers come as arrays, which the server takes apart at half the cost of JSON.
  */
-export const settleSuccesses: Statement = {
+const settleSuccesses: Statement = {
   name: 'settle_successes',
   text: `
     WITH moved AS (
