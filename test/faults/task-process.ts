@@ -151,7 +151,10 @@ export class TaskBench implements AsyncDisposable {
   }
 
   /** Ends all servers, then compares what is on disk with what was seen. Every result must be that of its task. */
-  async check(openStore = () => TestStore.open(join(this.folder, 'data/autoglm.db'))): Promise<Verdict> {
+  async check(
+    openStore: () => Promise<Store & AsyncDisposable> = () =>
+      TestStore.open(join(this.folder, 'data/autoglm.db')),
+  ): Promise<Verdict> {
     for (const server of this.#servers) await server.kill()
     assert.equal(
       this.unanswered.size,
