@@ -123,7 +123,7 @@ export function describeProblem(problems: readonly SchemaProblem[], fields: Fiel
     .filter(({ instancePath, keyword }) => instancePath === first.instancePath && keyword !== 'anyOf')
     .map(({ message }) => message.replace(/^must (be )?/, ''))
   const found = describeKind(readPointer(fields, first.instancePath))
-  const verb = first.keyword === 'type' ? 'must be' : 'must'
+  const verb = first.message.startsWith('must be ') ? 'must be' : 'must'
   return fail('invalid_request', {
     message: `\`${param}\` ${verb} ${wanted.join(' or ')}; it is ${found}.`,
     param,
