@@ -29,7 +29,9 @@ function findNameFor(name: string, siblings: readonly string[]): string | null {
   const near = suggest(name, siblings)
   if (near !== null) return near
   const elsewhere = knobs.find((knob) => knob.path.at(-1) === name)
-  return elsewhere ? elsewhere.path.join('.') : null
+  if (!elsewhere) return null
+  // Its bare name would be the very name that is refused here.
+  return elsewhere.path.length === 1 ? `${name} at the top of the file` : elsewhere.path.join('.')
 }
 
 function fillSection(rule: Rule, value: Record<string, unknown>, path: Path, report: Report): unknown {

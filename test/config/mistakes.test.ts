@@ -51,6 +51,7 @@ const mistakes: Mistake[] = [
   { name: 'snake case', file: 'server: {body_bytes_max: 5000}', says: ['autoglm.yaml:1:10 server.body_bytes_max: unknown; did you mean bodyBytesMax?'] },
   { name: 'words in another order', file: 'server: {bodyMaxBytes: 5000}', says: ['autoglm.yaml:1:10 server.bodyMaxBytes: unknown; did you mean bodyBytesMax?'] },
   { name: 'a knob outside its section', file: 'port: 9000\n', says: ['autoglm.yaml:1:1 port: unknown; did you mean server.port?'] },
+  { name: 'a list of the file inside an entry', file: 'models: [{name: a, source: tiny, upstreams: []}]', says: ['autoglm.yaml:1:34 models[0].upstreams: unknown; did you mean upstreams at the top of the file?'] },
   { name: 'a name that resembles nothing', file: 'timeouts: {qqq: 1}', says: ['autoglm.yaml:1:12 timeouts.qqq: unknown; known here: connectMs, firstByteMs, idleMs'] },
   { name: 'a name that every object has', file: 'log: {constructor: 1}', says: ['autoglm.yaml:1:7 log.constructor: unknown; known here: level, format, prompts'] },
   { name: '__proto__', file: '__proto__: {port: 1}', says: ['autoglm.yaml:1:1 __proto__: unknown; known here: dataDir, server, log, models, upstreams, routing, timeouts, health, storage, queue, cache, webhooks, ingress, tenants'] },
