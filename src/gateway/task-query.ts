@@ -44,7 +44,7 @@ export function parseTaskList(query: Query, tenant: string): TaskFilter {
   const createdToMs = readTime(query, 'created_before')
   const metadata = readMetadata(query)
   const batch = readId(query, 'batch')
-  const after = readId(query, 'after')
+  const after = readCursor(query)
   return {
     tenant,
     ...(statuses === null ? {} : { statuses }),
@@ -138,6 +138,13 @@ function readId(query: Query, name: string): string | null {
   const id = readOne(query, name)
   if (id === null || isId(id)) return id
   throw invalid(name, `must be an id as this server gives them; it is ${quote(id)}`)
+}
+
+/** The id of a task, be it removed by now. Any other would stand somewhere in their order and skip tasks in silence. */
+function readCursor(query: Query): string | null {
+  const after = readId(query, 'after')
+  if (after === null || after.startsWith('task_')) return after
+  throw invalid('after', `must be the \`last_id\` of a page; it is ${quote(after)}`)
 }
 
 function readOrder(query: Query): 'asc' | 'desc' {

@@ -367,6 +367,8 @@ describe('GET /v1/tasks', () => {
     [Array.from({ length: 17 }, (_, at) => `metadata[k${at}]=1`).join('&'), 'metadata'],
     ['batch=../x', 'batch'],
     ['after=x%00', 'after'],
+    ['after=nope', 'after'],
+    ['after=batch_01', 'after'],
     ['after=', 'after'],
     ['order=up', 'order'],
     ['limit=0', 'limit'],
