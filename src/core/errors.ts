@@ -30,7 +30,7 @@ export const errorTable = {
   upstream_unauthorized: { status: 502, type: 'server_error', retryable: false, meaning: 'The model instance refused the key that this server holds for it.' },
   engine_overloaded: { status: 503, type: 'server_error', retryable: true, meaning: 'The waiting line of the model instance is full.' },
   no_instance: { status: 503, type: 'server_error', retryable: true, meaning: 'The model is known, but none of its instances is available now.' },
-  storage_unavailable: { status: 503, type: 'server_error', retryable: true, meaning: 'The storage can\'t write now: the disk is full or the database is away. Nothing was taken over.' },
+  storage_unavailable: { status: 503, type: 'server_error', retryable: true, meaning: 'The storage can\'t be used now: the disk is full or the database is away. Nothing was taken over.' },
   shutting_down: { status: 503, type: 'server_error', retryable: true, meaning: 'The server is stopping and takes no new requests.' },
   upstream_timeout: { status: 504, type: 'server_error', retryable: true, meaning: 'The model instance did not answer in time.' },
 } as const satisfies Record<string, ErrorRow> // prettier-ignore
