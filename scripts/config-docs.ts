@@ -95,7 +95,7 @@ function formatExample(rule: Rule): string {
     .join('\n')
 }
 
-/** A whole file with every setting, each with what it is for. It is valid as it stands, once `VLLM_KEY` is set. */
+/** A whole file with every setting, each with what it is for. It is valid as it stands, once `VLLM_KEY` and `RABBITMQ_PASSWORD` are set. */
 export const exampleFile = (): string => `${formatExample(configRule).trim()}\n`
 
 export function writeConfigDocs(): string {

@@ -62,16 +62,28 @@ function checkUrl(url: string, path: Path): Finding[] {
 /** A name in capitals is a name; anything else could be the key itself, pasted into the wrong place. */
 const looksLikeName = (text: string) => /^[A-Z_][A-Z0-9_]{0,63}$/.test(text)
 
-function checkUpstreams({ upstreams }: Draft, env: Readonly<Record<string, string | undefined>>): Finding[] {
-  return upstreams.flatMap(({ url, apiKeyEnv }, at) => {
-    const findings = checkUrl(url, ['upstreams', at, 'url'])
-    if (apiKeyEnv !== '' && !env[apiKeyEnv]) {
-      const shown = looksLikeName(apiKeyEnv) ? quote(apiKeyEnv) : '(not shown)'
-      findings.push(wrong(['upstreams', at, 'apiKeyEnv'], 'names a variable that is not set; set it, or leave apiKeyEnv out', shown))
-    }
-    return findings
-  })
-} // prettier-ignore
+type Env = Readonly<Record<string, string | undefined>>
+
+/** The setting at `path` names a variable, or is empty; a name without a value is a mistake. */
+function checkVariable(name: string, path: Path, env: Env): Finding[] {
+  if (name === '' || env[name]) return []
+  const what = `names a variable that is not set; set it, or leave ${path.at(-1)} out`
+  return [wrong(path, what, looksLikeName(name) ? quote(name) : '(not shown)')]
+}
+
+function checkUpstreams({ upstreams }: Draft, env: Env): Finding[] {
+  return upstreams.flatMap(({ url, apiKeyEnv }, at) => [
+    ...checkUrl(url, ['upstreams', at, 'url']),
+    ...checkVariable(apiKeyEnv, ['upstreams', at, 'apiKeyEnv'], env),
+  ])
+}
+
+const checkVariables = ({ webhooks, ingress }: Draft, env: Env): Finding[] => [
+  ...checkVariable(webhooks.secretEnv, ['webhooks', 'secretEnv'], env),
+  ...ingress.flatMap(({ passwordEnv }, at) =>
+    checkVariable(passwordEnv, ['ingress', at, 'passwordEnv'], env),
+  ),
+]
 
 /** The public names that are known before the first instance answers. */
 export function listModels({ models, upstreams }: Draft): string[] {
@@ -151,10 +163,16 @@ function checkPairs(draft: Draft): Finding[] {
 }
 
 /** Everything that is wrong between the knobs of a draft that its schema allows. */
-export function checkConfig(draft: Draft, env: Readonly<Record<string, string | undefined>>): Finding[] {
+export function checkConfig(draft: Draft, env: Env): Finding[] {
   if (draft.models.length === 0 && draft.upstreams.length === 0) {
     const what = 'is empty and so is upstreams: nothing would answer; name a model or an upstream'
     return [wrong(['models'], what)]
   }
-  return [...checkNames(draft), ...checkUpstreams(draft, env), ...checkRouting(draft), ...checkPairs(draft)]
+  return [
+    ...checkNames(draft),
+    ...checkUpstreams(draft, env),
+    ...checkVariables(draft, env),
+    ...checkRouting(draft),
+    ...checkPairs(draft),
+  ]
 }

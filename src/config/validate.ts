@@ -14,7 +14,7 @@ const isMapping = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** These hold secrets when someone errs, so their values never reach a message. */
-const isSecretPlace = (path: Path) => path.at(-1) === 'apiKeyEnv'
+const isSecretPlace = (path: Path) => ['apiKeyEnv', 'passwordEnv', 'secretEnv'].includes(String(path.at(-1)))
 
 const nameOf = (path: Path) => path.findLast((step) => typeof step === 'string') ?? ''
 

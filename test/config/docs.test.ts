@@ -27,7 +27,7 @@ describe('the generated pages', () => {
   it('the example holds every setting, is valid, and gives the defaults', () => {
     const folder = mkdtempSync(join(tmpdir(), 'autoglm-docs-'))
     writeFileSync(join(folder, 'autoglm.yaml'), exampleFile())
-    const example = loadConfig({ env: { VLLM_KEY: 'k' }, flags: {}, cwd: folder })
+    const example = loadConfig({ env: { VLLM_KEY: 'k', RABBITMQ_PASSWORD: 'p' }, flags: {}, cwd: folder })
     const defaults = loadConfig({ env: {}, flags: {}, cwd: folder, file: '/dev/null' })
     rmSync(folder, { recursive: true })
     assert.deepEqual(example.server, defaults.server)
