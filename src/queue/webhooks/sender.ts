@@ -2,7 +2,7 @@ import { lookup } from 'node:dns/promises'
 import { LruMap } from '../../core/bounded.ts'
 import type { Clock } from '../../core/clock.ts'
 import type { Service } from '../../core/service.ts'
-import type { OutboxMessage, Store, TaskRow } from '../../storage/store.ts'
+import { StoreUnavailable, type OutboxMessage, type Store, type TaskRow } from '../../storage/store.ts'
 import { isFinal } from '../../storage/task-states.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { readPayload } from '../task.ts'
@@ -24,6 +24,10 @@ const laneRoomMin = lanes.laneWaitingMax / 2
 const postponeMs = 2_000
 const postponeMsMax = 60_000
 const stopGraceMs = 2_000
+
+/** A storage that is away is the operator's matter, not a fault of the program: its reason, without a stack. */
+const describeFault = (error: unknown) =>
+  error instanceof StoreUnavailable ? { reason: error.message } : { err: error }
 
 export type SenderParts = {
   store: Pick<Store, 'outbox' | 'tasks' | 'onWake'>
@@ -116,7 +120,8 @@ export class WebhookSender implements Service {
       this.#storeFailed = false
     } catch (error) {
       // Once for each time that it fails: the poll asks every second.
-      if (!this.#storeFailed) this.#parts.log.warn({ err: error }, 'the storage gives out no webhooks now')
+      const said = 'the storage gives out no webhooks now'
+      if (!this.#storeFailed) this.#parts.log.warn(describeFault(error), said)
       this.#storeFailed = true
     }
   }
@@ -168,7 +173,7 @@ export class WebhookSender implements Service {
     for (let next = this.#lanes.take(); next; next = this.#lanes.take()) {
       const { host, item } = next
       const sending = this.#send(item)
-        .catch((error: unknown) => this.#parts.log.warn({ err: error }, 'a webhook was not settled'))
+        .catch((error: unknown) => this.#parts.log.warn(describeFault(error), 'a webhook was not settled'))
         .finally(() => {
           this.#underWay.delete(sending)
           this.#lanes.done(host)

@@ -1,4 +1,11 @@
-import type { OutboxMessage, Store, TaskDetail, TaskRow, Wake } from '../../../src/storage/store.ts'
+import {
+  StoreUnavailable,
+  type OutboxMessage,
+  type Store,
+  type TaskDetail,
+  type TaskRow,
+  type Wake,
+} from '../../../src/storage/store.ts'
 
 type Row = OutboxMessage & { dueMs: number }
 
@@ -50,7 +57,7 @@ export class FakeOutbox {
 
   async #claim(nowMs: number, leaseMs: number, limit: number): Promise<OutboxMessage[]> {
     await Promise.resolve()
-    if (this.failing) throw new Error('the disk is full')
+    if (this.failing) throw new StoreUnavailable('the disk is full')
     const due = [...this.rows.values()]
       .filter(({ dueMs }) => dueMs <= nowMs)
       .sort((a, b) => a.dueMs - b.dueMs)

@@ -356,7 +356,10 @@ test('a store that fails is asked again, and complained about once', async (t) =
     clock.advance(1_000)
     await new Promise((resolve) => setImmediate(resolve))
   }
-  assert.equal(lines.filter((line) => line.includes('storage')).length, 1)
+  const complaints = lines.filter((line) => line.includes('storage'))
+  assert.equal(complaints.length, 1)
+  assert.match(complaints[0] ?? '', /"reason":"the disk is full"/)
+  assert(!complaints[0]?.includes('stack'), 'a storage that is away needs no stack trace')
   outbox.failing = false
   clock.advance(1_000)
   await outbox.until(() => outbox.rows.size === 0)
