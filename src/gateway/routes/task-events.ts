@@ -12,6 +12,11 @@ import { readTenant } from '../tenant.ts'
 /** How long a client that was cut off should wait before it comes back. */
 const retryMs = 1_000
 const farewell = `: the server is stopping; come back with Last-Event-ID\nretry: ${retryMs}\n\n`
+/** Large results that their readers have not taken yet, of all readers together. */
+const heldCharsMax = 128 * 1024 * 1024
+/** Smaller than this, a result is no more than a connection costs anyway. */
+const largeChars = 256 * 1024
+const busy = `: too many results wait for slow readers; come back with Last-Event-ID\nretry: ${retryMs}\n\n`
 
 /** `GET /v1/tasks/{id}/events`: the states of a task, its progress, and at the end its result. */
 export function addTaskEventRoutes(app: FastifyInstance, parts: TaskParts): void {
@@ -40,7 +45,7 @@ export function addTaskEventRoutes(app: FastifyInstance, parts: TaskParts): void
     const stream = new EventStream({ response: reply.raw, clock, stallMs: settings().stallMs })
     stream.open({ 'x-request-id': request.id }, `retry: ${retryMs}\n\n`)
     try {
-      await stream.end(await tellAll(stream, { tenant, id, place }))
+      await sendLast(stream, await tellAll(stream, { tenant, id, place }))
     } catch (thrown) {
       const error = explain(thrown, record, log)
       record.error = error.code
@@ -48,6 +53,23 @@ export function addTaskEventRoutes(app: FastifyInstance, parts: TaskParts): void
     }
     return reply
   })
+
+  let heldChars = 0
+
+  /**
+   * Sends the last words and ends. A reader that does not read keeps its result in memory until it is cut off: when
+   * there are many of them, one more is asked to come back for its own.
+   */
+  async function sendLast(stream: EventStream, text: string): Promise<void> {
+    if (text.length < largeChars) return stream.end(text)
+    if (heldChars > 0 && heldChars + text.length > heldCharsMax) return stream.end(busy)
+    heldChars += text.length
+    try {
+      await stream.end(text)
+    } finally {
+      heldChars -= text.length
+    }
+  }
 
   /** Sends states and progress as they come; resolves with the last words. */
   async function tellAll(
