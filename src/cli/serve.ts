@@ -6,6 +6,7 @@ import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/schema.ts'
 import { watchConfig } from '../config/watch.ts'
 import { systemClock } from '../core/clock.ts'
+import { SetupError } from '../core/errors.ts'
 import { resolveModelFile } from '../fleet/model-file.ts'
 import { formatBanner, formatWorkerBanner } from './banner.ts'
 import { makeProgress } from './progress.ts'
@@ -80,6 +81,12 @@ export async function serve(options: { config?: string; flags: Flags; role: Role
   const load = () => loadConfig(source)
   const configFile = findConfigFile(source)
   const config = load()
+  if (role === 'worker' && !/^postgres(ql)?:/.test(config.storage.url)) {
+    throw new SetupError(
+      'A worker shares the tasks of a PostgreSQL storage; name it with --storage postgres://… or `storage.url`. ' +
+        'An embedded storage belongs to one server, which works on its tasks itself.',
+    )
+  }
 
   const stopping = new AbortController()
   const started = Promise.withResolvers<RunningApp>()

@@ -169,7 +169,9 @@ export class GatewayServer implements Service {
       }
       const allow = [...methods].join(', ')
       reply.raw.setHeader('allow', allow)
-      throw fail('method_not_allowed', { message: `${request.method} is not allowed here; ${allow} is.` })
+      throw fail('method_not_allowed', {
+        message: `${request.method} is not allowed here; allowed: ${allow}.`,
+      })
     })
 
     await app.register(swagger, {

@@ -20,8 +20,14 @@ const metadataMax = { pairs: 16, keyChars: 64, valueChars: 512 }
 /** OpenAI's bounds of `expires_after.seconds`. */
 export const keepSeconds = { min: 3_600, max: 2_592_000 } as const
 
+const fields = new Set([
+  'input_file_id', 'endpoint', 'completion_window', 'metadata', 'output_expires_after', 'priority',
+]) // prettier-ignore
+
 /** Reads the body of `POST /v1/batches`. Throws invalid_request, naming the field at fault. */
 export function parseBatchRequest(body: Fields): BatchRequest {
+  const unknown = Object.keys(body).find((name) => !fields.has(name))
+  if (unknown !== undefined) throw invalid(unknown, `is unknown; known here: ${[...fields].join(', ')}`)
   const inputFileId = body['input_file_id']
   if (typeof inputFileId !== 'string' || inputFileId === '') {
     throw invalid('input_file_id', 'must be the id of an uploaded file')

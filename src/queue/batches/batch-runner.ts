@@ -70,6 +70,7 @@ export class BatchRunner implements Service {
   #pass: Promise<void> | null = null
   #isAskedAgain = false
   #isGathering = false
+  #isAway = false
   #isAlone = false
 
   constructor(parts: BatchRunnerParts) {
@@ -108,7 +109,10 @@ export class BatchRunner implements Service {
       return
     }
     this.#pass = this.look()
-      .catch((error: unknown) => this.#parts.log.warn({ err: error }, 'looking for batches failed'))
+      .then(() => {
+        this.#isAway = false
+      })
+      .catch((error: unknown) => this.#noteFailure(error))
       .finally(() => {
         this.#pass = null
         if (!this.#isAskedAgain) return
@@ -152,8 +156,16 @@ export class BatchRunner implements Service {
     const { error } = outcome
     if (error instanceof ApiError) log.info({ batch: id, code: error.code, delayMs }, 'a batch waits')
     else if (error instanceof StoreUnavailable)
-      log.warn({ batch: id, err: error, delayMs }, 'a batch waits for the store')
+      log.warn({ batch: id, reason: error.message, delayMs }, 'a batch waits for the store')
     else log.error({ batch: id, err: error, delayMs }, 'work on a batch failed')
+  }
+
+  /** A storage that is away is told of once, and not at every look. */
+  #noteFailure(error: unknown): void {
+    const { log } = this.#parts
+    if (!(error instanceof StoreUnavailable)) log.error({ err: error }, 'looking for batches failed')
+    else if (!this.#isAway) log.warn({ reason: error.message }, 'batches wait: the storage is away')
+    this.#isAway = error instanceof StoreUnavailable
   }
 
   #workParts() {

@@ -1,7 +1,7 @@
 import type { Clock } from '../../core/clock.ts'
 import { fail } from '../../core/errors.ts'
 import type { Service } from '../../core/service.ts'
-import type { Document, Store } from '../../storage/store.ts'
+import { StoreUnavailable, type Document, type Store } from '../../storage/store.ts'
 import { makeTaskId } from '../../storage/task-id.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { readPieces } from './pieces.ts'
@@ -67,9 +67,11 @@ export class FileStore implements Service {
     const { driver } = await this.#store.maintenance.describe()
     await this.sweep(driver === 'sqlite' ? 0 : limits.silentMsMax)
     this.#stopSweeping ??= this.#clock.every(limits.sweepMs, () => {
-      this.sweep(limits.silentMsMax).catch((err: unknown) =>
-        this.#log.warn({ err }, 'sweeping uploads failed'),
-      )
+      this.sweep(limits.silentMsMax).catch((error: unknown) => {
+        if (error instanceof StoreUnavailable)
+          this.#log.warn({ reason: error.message }, 'uploads are not swept')
+        else this.#log.error({ err: error }, 'sweeping uploads failed')
+      })
     })
   }
 

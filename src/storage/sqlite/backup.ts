@@ -2,6 +2,7 @@ import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from '
 import { dirname } from 'node:path'
 import { SetupError } from '../../core/errors.ts'
 import { Database } from './database.ts'
+import { makePrivate } from './private-file.ts'
 
 /**
  * Writes a consistent copy to a new file, beside a server that goes on. It is a database of its own: copied to the
@@ -17,6 +18,7 @@ export function backUp(path: string, target: string): void {
   const database = openExisting(path)
   try {
     database.handle.prepare('VACUUM INTO ?').run(part)
+    makePrivate(part)
   } catch (error) {
     rmSync(part, { force: true })
     throw error

@@ -1,5 +1,3 @@
-import { mkdir } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import type { Clock } from '../../core/clock.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { Batcher } from '../batcher.ts'
@@ -21,6 +19,7 @@ import { WorkerLink } from './link.ts'
 import { ownBytes, unpackClaim } from './packing.ts'
 import type { Call, OperationArgs, OperationName, Operations } from './operations.ts'
 import { toCreatedTask, toStoredTask } from './created-task.ts'
+import { prepareDatabaseFile } from './private-file.ts'
 import { runAside } from './aside.ts'
 
 export type SqliteStoreOptions = {
@@ -101,7 +100,7 @@ export class SqliteStore implements Store {
 
   async #open({ freesLeases }: { freesLeases: boolean }): Promise<void> {
     const { path, log, busyTimeoutMs = 5_000 } = this.#options
-    await mkdir(dirname(path), { recursive: true })
+    prepareDatabaseFile(path)
     const link = await WorkerLink.open({ path, busyTimeoutMs, freesLeases }, (wakes) => this.#tell(wakes))
     this.#link = link
     void link.ended.then((error) => {
