@@ -2,6 +2,7 @@ import { strict as assert } from 'node:assert'
 import { describe, it } from 'node:test'
 import { samePressMs } from '../../src/cli/stop-signals.ts'
 import { systemClock } from '../../src/core/clock.ts'
+import { eventually } from '../helpers/server.ts'
 import { FakeUpstream, type Behaviour } from '../helpers/upstream.ts'
 import { answer, instanceAt, markOf, TaskBench } from './task-process.ts'
 
@@ -41,7 +42,7 @@ describe('the end of a server with tasks that run', () => {
     const first = await bench.start(config)
     // One attempt is all they have.
     for (const mark of marks) await bench.submitOne(first, mark, { max_attempts: 1 })
-    await model.until(({ active }) => active === marks.length)
+    await eventually('all of them run', () => model.active === marks.length)
     first.child.kill('SIGTERM')
     await first.hears('stdout', /have up to/)
     for (const mark of early) gate.open(mark)
@@ -69,7 +70,7 @@ describe('the end of a server with tasks that run', () => {
     const config = { upstreams: instanceAt(model.url), server: { drainTimeoutMs: 60_000 } }
     const first = await bench.start(config)
     for (const mark of marks) await bench.submitOne(first, mark, { max_attempts: 1 })
-    await model.until(({ active }) => active === marks.length)
+    await eventually('all of them run', () => model.active === marks.length)
     first.child.kill('SIGTERM')
     await first.hears('stdout', /have up to/)
     // Sooner, it would be the same press of a key.
@@ -91,13 +92,13 @@ describe('the end of a server with tasks that run', () => {
     const leaseMs = 1_000
     const server = await bench.start({ upstreams: instanceAt(model.url), queue: { leaseMs } })
     for (const mark of marks) await bench.submitOne(server, mark)
-    await model.until(({ active }) => active === marks.length)
+    await eventually('all of them run', () => model.active === marks.length)
     server.child.kill('SIGSTOP')
     for (const mark of early) gate.open(mark)
     // There is nothing to wait for but the time itself: the server is frozen, and its clock goes on.
     await systemClock.sleep(leaseMs * 2.5)
     server.child.kill('SIGCONT')
-    await server.hears('stderr', /stood still/)
+    await eventually('it sees that it stood still', () => server.stderr.includes('stood still'))
     for (const mark of late) gate.open(mark)
     await bench.finish(server)
     for (const mark of marks) {
