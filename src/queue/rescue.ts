@@ -86,10 +86,13 @@ export class Rescue implements Service {
   async #tick(): Promise<number> {
     const { tasks, clock, log } = this.#parts
     this.#watchClocks()
+    this.#remember(0)
     try {
       // Deadlines first: a task past its own must not be put into the line.
       await this.#move('expired', (nowMs) => tasks.expire(nowMs, stepMax))
       await this.#move('promoted', (nowMs) => tasks.promote(nowMs, stepMax))
+      // Once more: the standstill may have come while the store was asked.
+      this.#watchClocks()
       if (clock.now() >= this.#graceUntilMs)
         await this.#move('rescued', (nowMs) => tasks.rescue(nowMs, stepMax))
       await this.#prune()
