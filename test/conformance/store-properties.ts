@@ -229,7 +229,7 @@ class Walk {
 export function describeProperties(withStore: WithStore): void {
   describe('against a plain model', () => {
     const given = process.env['TEST_SEED']
-    const seeds = given ? [Number(given)] : [1, 2, 3, Math.floor(Math.random() * 1e9)]
+    const seeds = given ? [Number(given)] : [1, 2, 3, 317_236_294, Math.floor(Math.random() * 1e9)]
     for (const seed of seeds) {
       it(
         `answers and keeps the same, whatever is asked (TEST_SEED=${seed})`,

@@ -69,7 +69,7 @@ function sweep(
     const rows = await execute<MoveRow>(client, statement, [nowMs, limit])
     if (rows.length === 0) return { moved: [], wakes: [] }
     const moves = rows.map(decide)
-    const joining = moves.filter(({ row, to }) => to === 'queued' && row.tag === null).map(({ row }) => row)
+    const joining = moves.filter(({ to }) => to === 'queued').map(({ row }) => row)
     const { tags, lanes } = await takeTags(client, joining)
     for (const [index, row] of joining.entries()) row.tag = tags[index]!
     return moveAll(client, moves, lanes)

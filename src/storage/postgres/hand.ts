@@ -78,7 +78,7 @@ export function requeue(
     }
     // What it was worth in the line is used up, and a deadline in the past would end it again at once. The attempts
     // count on: the number of one is never used twice.
-    const { tags, lanes } = await takeTags(client, [row])
+    const { tags, lanes } = await takeTags(client, [{ ...row, tag: null }])
     const again: MoveRow = {
       ...row,
       tag: tags[0]!,

@@ -2,7 +2,8 @@ import type { ClientBase } from 'pg'
 import { execute, type Statement } from './database.ts'
 import { toRows } from './values.ts'
 
-export type LaneTask = { model: string; band: number; tenant: string; cost: number }
+/** `tag`: one that comes back to the line keeps its place; null or absent for one that gets a new one. */
+export type LaneTask = { model: string; band: number; tenant: string; cost: number; tag?: number | null }
 
 type LaneRow = {
   model: string
@@ -67,6 +68,11 @@ export async function takeTags(
   const tags = tasks.map((task) => {
     const lane = lanes.get(keyOf(task))!
     const line = lines.get(`${task.band}\n${task.model}`)!
+    // One that comes back with its tag moves the line to where it stands, for those behind it too.
+    if (typeof task.tag === 'number') {
+      line.first = Math.min(line.first ?? task.tag, task.tag)
+      return task.tag
+    }
     const tag = Math.max(lane.finish, line.first ?? line.finishMax)
     lane.finish = tag + task.cost
     line.finishMax = Math.max(line.finishMax, lane.finish)
