@@ -59,7 +59,7 @@ export async function startGateway(options: {
     name: 'gateway',
     command: process.execPath,
     args: [
-      '--max-semi-space-size=8',
+      '--max-semi-space-size=16',
       mainFile,
       'serve',
       '--port',

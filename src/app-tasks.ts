@@ -7,7 +7,6 @@ import { BatchRunner } from './queue/batches/batch-runner.ts'
 import { Batches } from './queue/batches/batches.ts'
 import { FileStore } from './queue/batches/file-store.ts'
 import { Dispatcher } from './queue/dispatcher.ts'
-import { createSource } from './queue/ingress/create-source.ts'
 import { LiveBook } from './queue/live-signals.ts'
 import { ProgressBoard } from './queue/progress.ts'
 import { QueueMetrics } from './queue/queue-metrics.ts'
@@ -55,7 +54,7 @@ type Parts = {
 }
 
 /** Builds it. Throws SetupError for a secret or a password that is not there. */
-export function buildTaskSide(parts: Parts): TaskSide {
+export async function buildTaskSide(parts: Parts): Promise<TaskSide> {
   const { config, env, store, router, registry, metrics, clock, log } = parts
   const queueMetrics = new QueueMetrics(metrics)
   const progress = new ProgressBoard(clock)
@@ -115,16 +114,21 @@ export function buildTaskSide(parts: Parts): TaskSide {
     help: 'Messages of brokers by what became of them.',
     labelNames: ['source', 'outcome'],
   })
-  const sources = config().ingress.map((entry) =>
-    createSource(entry, {
-      ...{ queue, clock, log, env },
-      rules: () => ({
-        bodyBytesMax: config().server.bodyBytesMax,
-        jsonDepthMax: config().server.jsonDepthMax,
-        webhooks: webhooks(),
-      }),
-      count: (source, kind) => void (messages.cell(source, kind).value += 1),
-    }),
+  const { ingress } = config()
+  // The brokers' libraries are loaded for those who have a broker.
+  const broker = ingress.length === 0 ? null : await import('./queue/ingress/create-source.ts')
+  const sources = ingress.flatMap((entry) =>
+    broker === null
+      ? []
+      : broker.createSource(entry, {
+          ...{ queue, clock, log, env },
+          rules: () => ({
+            bodyBytesMax: config().server.bodyBytesMax,
+            jsonDepthMax: config().server.jsonDepthMax,
+            webhooks: webhooks(),
+          }),
+          count: (source, kind) => void (messages.cell(source, kind).value += 1),
+        }),
   )
   return {
     ...{ queue, files, batches, responses, responseEvents, webhooks, live, progress },

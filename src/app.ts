@@ -60,7 +60,7 @@ export async function startApp(
   const probe = new StorageProbe({ store, clock })
   const cache = new ResultCache({ store: store.cache, clock, log, settings: () => current.cache })
   const side = { config: () => current, env, store, router, registry, metrics, clock, log }
-  const tasks = buildTaskSide(side)
+  const tasks = await buildTaskSide(side)
   let settings = readSettings(config)
   const book = new RequestBook({ clock, log, writeLine, metrics: new RequestMetrics(metrics) })
   const apiParts: ApiParts = {

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --max-semi-space-size=8
+#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --max-semi-space-size=16
 /** The entry. It imports nothing before it knows that this Node can run the rest. */
 
 const required = { major: 22, minor: 19 }

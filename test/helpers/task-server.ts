@@ -71,7 +71,16 @@ export class TaskServer implements AsyncDisposable {
     const metrics = new MetricsRegistry()
     const { registry } = fleet
     // Its services are not started: the tests do the work.
-    const side = buildTaskSide({ config: () => config, env, store, router, registry, metrics, clock, log })
+    const side = await buildTaskSide({
+      config: () => config,
+      env,
+      store,
+      router,
+      registry,
+      metrics,
+      clock,
+      log,
+    })
     const { queue, progress } = side
     const book = new RequestBook({ clock, log, writeLine, metrics: new RequestMetrics(metrics) })
     const cache = new ResultCache({ store: null, clock, log, settings: () => config.cache })

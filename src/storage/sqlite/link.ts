@@ -48,6 +48,8 @@ export class WorkerLink {
     const file = `./worker-entry${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`
     const worker = new Worker(new URL(file, import.meta.url), {
       workerData: input,
+      // What a group of calls leaves behind is short-lived and small: a large young generation would only be memory.
+      resourceLimits: { maxYoungGenerationSizeMb: 2 },
       // Node 22 calls its SQLite experimental; what is used here is covered by the tests.
       execArgv: ['--disable-warning=ExperimentalWarning'],
     })
