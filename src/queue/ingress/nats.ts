@@ -9,17 +9,11 @@ import {
 import { connect, headers as makeHeaders, Match, type NatsConnection } from '@nats-io/transport-node'
 import { fail, type ApiError } from '../../core/errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
-import { Intake, type Delivery } from './intake.ts'
+import type { SessionParts } from './broker-source.ts'
+import type { Delivery, Intake } from './intake.ts'
 import type { Incoming } from './message.ts'
 import { declareStreams, type StreamNames } from './nats-topology.ts'
-import { describe, keepOpen, type Session } from './reconnect.ts'
-import {
-  readAddress,
-  type BrokerAddress,
-  type IngressConfig,
-  type SourceParts,
-  type TaskSource,
-} from './source.ts'
+import { describe, type Session } from './reconnect.ts'
 
 const connectTimeoutMs = 10_000
 /** Two that stay without an answer end the connection: a half-open one is found within 30 s. */
@@ -29,99 +23,57 @@ const closeMs = 5_000
 const reasonCharsMax = 500
 
 /** Takes tasks from a subject of NATS that a stream of JetStream keeps. */
-export class NatsSource implements TaskSource {
-  readonly name: string
-  connected = false
-  readonly #config: IngressConfig
-  readonly #parts: SourceParts
-  readonly #address: BrokerAddress
-  readonly #log: Logger
-  #stopping: AbortController | null = null
-  #running: Promise<void> = Promise.resolve()
-
-  constructor(config: IngressConfig, parts: SourceParts) {
-    this.name = `ingress ${config.name}`
-    this.#config = config
-    this.#parts = parts
-    this.#address = readAddress(config, parts.env)
-    this.#log = parts.log.child({ source: config.name, broker: this.#address.host })
+export async function openNats(parts: SessionParts): Promise<Session> {
+  const { protocol, host, port, user, password } = parts.address
+  const bracketed = host.includes(':') ? `[${host}]` : host
+  const connection = await connect({
+    servers: `${bracketed}:${port ?? 4222}`,
+    name: 'open-autoglm',
+    timeout: connectTimeoutMs,
+    // What is lost with a connection is delivered again; one way of coming back is enough.
+    reconnect: false,
+    pingInterval: pingIntervalMs,
+    maxPingOut: 2,
+    ...(user !== '' && password !== '' ? { user, pass: password } : {}),
+    // NATS's own convention: a name without a password is a token.
+    ...((user === '') !== (password === '') ? { token: user + password } : {}),
+    ...(protocol === 'tls' ? { tls: {} } : {}),
+  })
+  try {
+    return await consume(connection, parts)
+  } catch (error) {
+    await connection.close().catch(() => {})
+    throw error
   }
+}
 
-  start(): Promise<void> {
-    if (this.#stopping) return Promise.resolve()
-    this.#stopping = new AbortController()
-    const { clock, random = Math.random } = this.#parts
-    const onChange = (connected: boolean) => (this.connected = connected)
-    const open = () => this.#open()
-    this.#running = keepOpen({ open, clock, log: this.#log, random, onChange }, this.#stopping.signal)
-    return Promise.resolve()
+async function consume(connection: NatsConnection, parts: SessionParts): Promise<Session> {
+  const { intake, clock, log } = parts
+  const { queue, prefetch, deliveriesMax } = parts.config
+  const manager = await jetstreamManager(connection)
+  const names = await declareStreams(manager, queue, prefetch)
+  const client = jetstream(connection)
+  const consumer = await client.consumers.get(names.stream, names.consumer)
+  const puller = new Puller(
+    consumer,
+    intake,
+    prefetch,
+    (message) => new NatsDelivery({ client, message, names, deliveriesMax, log }),
+  )
+  // What waits here for the queue is not to be delivered to another process meanwhile.
+  const endKeeping = clock.every(names.ackWaitMs / 3, () => {
+    for (const delivery of intake.deliveries) (delivery as NatsDelivery).keep()
+  })
+  const closed = connection.closed().then((error) => (error ? describe(error) : 'the connection was closed'))
+  const close = async () => {
+    endKeeping()
+    puller.stop()
+    const settled = intake.close().then(() => connection.flush())
+    await Promise.race([settled.catch(() => {}), closed, clock.sleep(closeMs)])
+    await connection.close().catch(() => {})
   }
-
-  async stop(): Promise<void> {
-    this.#stopping?.abort()
-    await this.#running
-    this.#stopping = null
-  }
-
-  async #open(): Promise<Session> {
-    const { protocol, host, port, user, password } = this.#address
-    const bracketed = host.includes(':') ? `[${host}]` : host
-    const connection = await connect({
-      servers: `${bracketed}:${port ?? 4222}`,
-      name: 'open-autoglm',
-      timeout: connectTimeoutMs,
-      // What is lost with a connection is delivered again; one way of coming back is enough.
-      reconnect: false,
-      pingInterval: pingIntervalMs,
-      maxPingOut: 2,
-      ...(user !== '' && password !== '' ? { user, pass: password } : {}),
-      // NATS's own convention: a name without a password is a token.
-      ...((user === '') !== (password === '') ? { token: user + password } : {}),
-      ...(protocol === 'tls' ? { tls: {} } : {}),
-    })
-    try {
-      return await this.#consume(connection)
-    } catch (error) {
-      await connection.close().catch(() => {})
-      throw error
-    }
-  }
-
-  async #consume(connection: NatsConnection): Promise<Session> {
-    const { clock } = this.#parts
-    const { queue, prefetch, name } = this.#config
-    const manager = await jetstreamManager(connection)
-    const names = await declareStreams(manager, queue, prefetch)
-    const client = jetstream(connection)
-    const consumer = await client.consumers.get(names.stream, names.consumer)
-    const count = (kind: Parameters<NonNullable<SourceParts['count']>>[1]) => this.#parts.count?.(name, kind)
-    const intake = new Intake({ ...this.#parts, log: this.#log, count })
-    const puller = new Puller(consumer, intake, this.#config.prefetch, (message) => {
-      return new NatsDelivery({
-        client,
-        message,
-        names,
-        deliveriesMax: this.#config.deliveriesMax,
-        log: this.#log,
-      })
-    })
-    // What waits here for the queue is not to be delivered to another process meanwhile.
-    const endKeeping = clock.every(names.ackWaitMs / 3, () => {
-      for (const delivery of intake.deliveries) (delivery as NatsDelivery).keep()
-    })
-    const closed = connection
-      .closed()
-      .then((error) => (error ? describe(error) : 'the connection was closed'))
-    const close = async () => {
-      endKeeping()
-      puller.stop()
-      const settled = intake.close().then(() => connection.flush())
-      await Promise.race([settled.catch(() => {}), closed, clock.sleep(closeMs)])
-      await connection.close().catch(() => {})
-    }
-    let closing: Promise<void> | null = null
-    return { ended: Promise.race([closed, puller.run()]), close: () => (closing ??= close()) }
-  }
+  let closing: Promise<void> | null = null
+  return { ended: Promise.race([closed, puller.run()]), close: () => (closing ??= close()) }
 }
 
 /** Asks for as many messages as there is room for, again and again. */

@@ -1,17 +1,11 @@
 import { connect, type ChannelModel, type ConfirmChannel, type ConsumeMessage } from 'amqplib'
 import type { ApiError } from '../../core/errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
-import { Intake, type Delivery } from './intake.ts'
+import type { SessionParts } from './broker-source.ts'
+import type { Delivery } from './intake.ts'
 import type { Incoming } from './message.ts'
 import { declareTopology, nameTopology, publishConfirmed, type Topology } from './rabbitmq-topology.ts'
-import { describe, keepOpen, type Session } from './reconnect.ts'
-import {
-  readAddress,
-  type BrokerAddress,
-  type IngressConfig,
-  type SourceParts,
-  type TaskSource,
-} from './source.ts'
+import { describe, type Session } from './reconnect.ts'
 
 const connectTimeoutMs = 10_000
 /** Two in a row that stay away end the connection: a half-open one is found within 30 s. */
@@ -20,97 +14,63 @@ const closeMs = 5_000
 const reasonCharsMax = 500
 
 /** Takes tasks from a queue of RabbitMQ. */
-export class RabbitSource implements TaskSource {
-  readonly name: string
-  connected = false
-  readonly #config: IngressConfig
-  readonly #parts: SourceParts
-  readonly #address: BrokerAddress
-  readonly #log: Logger
-  #stopping: AbortController | null = null
-  #running: Promise<void> = Promise.resolve()
-
-  constructor(config: IngressConfig, parts: SourceParts) {
-    this.name = `ingress ${config.name}`
-    this.#config = config
-    this.#parts = parts
-    this.#address = readAddress(config, parts.env)
-    this.#log = parts.log.child({ source: config.name, broker: this.#address.host })
+export async function openRabbit(parts: SessionParts): Promise<Session> {
+  const { protocol, host, port, user, password, path } = parts.address
+  const place = {
+    protocol,
+    hostname: host,
+    ...(port === null ? {} : { port }),
+    ...(path === '' ? {} : { vhost: path }),
   }
-
-  start(): Promise<void> {
-    if (this.#stopping) return Promise.resolve()
-    this.#stopping = new AbortController()
-    const { clock, random = Math.random } = this.#parts
-    const onChange = (connected: boolean) => (this.connected = connected)
-    const open = () => this.#open()
-    this.#running = keepOpen({ open, clock, log: this.#log, random, onChange }, this.#stopping.signal)
-    return Promise.resolve()
+  const who = user === '' && password === '' ? {} : { username: user, password }
+  const model = await connect(
+    { ...place, ...who, heartbeat: heartbeatSeconds },
+    { timeout: connectTimeoutMs, noDelay: true, clientProperties: { connection_name: 'open-autoglm' } },
+  )
+  // Without a listener an error of the connection would end the process.
+  const ended = Promise.withResolvers<string>()
+  model.on('error', (error) => ended.resolve(describe(error)))
+  model.on('close', (error) => ended.resolve(error ? describe(error) : 'the broker closed the connection'))
+  try {
+    return await consume(model, ended, parts)
+  } catch (error) {
+    await model.close().catch(() => {})
+    throw error
   }
+}
 
-  async stop(): Promise<void> {
-    this.#stopping?.abort()
-    await this.#running
-    this.#stopping = null
+async function consume(
+  model: ChannelModel,
+  ended: PromiseWithResolvers<string>,
+  { config, intake, clock, log }: SessionParts,
+): Promise<Session> {
+  const { queue, prefetch, deliveriesMax } = config
+  const topology = nameTopology(queue)
+  await declareTopology(model, topology, deliveriesMax, log)
+  const channel = await model.createConfirmChannel()
+  channel.on('error', (error) => ended.resolve(describe(error)))
+  channel.on('close', () => ended.resolve('the broker closed the channel'))
+  await channel.prefetch(prefetch)
+  const { consumerTag } = await channel.consume(queue, (message) => {
+    if (message) intake.take(new RabbitDelivery({ channel, message, topology, deliveriesMax, log }))
+    else ended.resolve('the queue was removed')
+  })
+  const disconnect = async () => {
+    await channel.cancel(consumerTag).catch(() => {})
+    await intake.close()
+    // Sends what was acknowledged; what was not goes back to the queue.
+    await channel.close().catch(() => {})
+    await model.close().catch(() => {})
   }
-
-  async #open(): Promise<Session> {
-    const { protocol, host, port, user, password, path } = this.#address
-    const place = {
-      protocol,
-      hostname: host,
-      ...(port === null ? {} : { port }),
-      ...(path === '' ? {} : { vhost: path }),
-    }
-    const who = user === '' && password === '' ? {} : { username: user, password }
-    const model = await connect(
-      { ...place, ...who, heartbeat: heartbeatSeconds },
-      { timeout: connectTimeoutMs, noDelay: true, clientProperties: { connection_name: 'open-autoglm' } },
-    )
-    // Without a listener an error of the connection would end the process.
-    const ended = Promise.withResolvers<string>()
-    model.on('error', (error) => ended.resolve(describe(error)))
-    model.on('close', (error) => ended.resolve(error ? describe(error) : 'the broker closed the connection'))
-    try {
-      return await this.#consume(model, ended)
-    } catch (error) {
-      await model.close().catch(() => {})
-      throw error
-    }
+  const close = async () => {
+    // A broker that has gone silent, or takes nothing for want of memory, must not hold up the end.
+    await Promise.race([disconnect(), clock.sleep(closeMs)])
+    // With an error, or the client would not notice and go on beating its heart.
+    const { stream } = model.connection as { stream?: { destroy(error: Error): void } }
+    stream?.destroy(new Error('closed'))
   }
-
-  async #consume(model: ChannelModel, ended: PromiseWithResolvers<string>): Promise<Session> {
-    const { queue, prefetch, deliveriesMax, name } = this.#config
-    const topology = nameTopology(queue)
-    await declareTopology(model, topology, deliveriesMax, this.#log)
-    const channel = await model.createConfirmChannel()
-    channel.on('error', (error) => ended.resolve(describe(error)))
-    channel.on('close', () => ended.resolve('the broker closed the channel'))
-    await channel.prefetch(prefetch)
-    const count = (kind: Parameters<NonNullable<SourceParts['count']>>[1]) => this.#parts.count?.(name, kind)
-    const intake = new Intake({ ...this.#parts, log: this.#log, count })
-    const { consumerTag } = await channel.consume(queue, (message) => {
-      if (message)
-        intake.take(new RabbitDelivery({ channel, message, topology, deliveriesMax, log: this.#log }))
-      else ended.resolve('the queue was removed')
-    })
-    let closing: Promise<void> | null = null
-    const disconnect = async () => {
-      await channel.cancel(consumerTag).catch(() => {})
-      await intake.close()
-      // Sends what was acknowledged; what was not goes back to the queue.
-      await channel.close().catch(() => {})
-      await model.close().catch(() => {})
-    }
-    const close = async () => {
-      // A broker that has gone silent, or takes nothing for want of memory, must not hold up the end.
-      await Promise.race([disconnect(), this.#parts.clock.sleep(closeMs)])
-      // With an error, or the client would not notice and go on beating its heart.
-      const { stream } = model.connection as { stream?: { destroy(error: Error): void } }
-      stream?.destroy(new Error('closed'))
-    }
-    return { ended: ended.promise, close: () => (closing ??= close()) }
-  }
+  let closing: Promise<void> | null = null
+  return { ended: ended.promise, close: () => (closing ??= close()) }
 }
 
 type RabbitDeliveryParts = {
