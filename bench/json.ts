@@ -1,17 +1,17 @@
-import { compareCpu, type Comparison, type Contender } from './compare-cpu.ts'
+import { compareCpu, type Comparison } from './compare-cpu.ts'
 import { judgeCost, printCosts } from './cost-table.ts'
 import type { Finding } from './finding.ts'
+import { clients, prepareJson } from './json-contender.ts'
 import { startLoad } from './load-client.ts'
-import { clientHeaders, jsonRequest, jsonResponse } from './payloads.ts'
+import { jsonRequest, jsonResponse } from './payloads.ts'
 import { stopAll } from './processes.ts'
-import { startBareProxy, startGatewayFor, startMockUpstream, type Proxy } from './proxies.ts'
+import { startBareProxy, startGatewayFor, startMockUpstream } from './proxies.ts'
 import { findNginx, startNginx } from './reference/nginx.ts'
 import { installPortkey, portkeyName, startPortkey } from './reference/portkey.ts'
 import { median, medianRatio } from './statistics.ts'
 import { formatRatio, formatUs } from './table.ts'
 
 const limits = { overBareMax: 1.35, portkeyOverOursMin: 15 }
-const clients = 32
 
 /** What one JSON request costs the gateway, beside the bare proxy, Portkey and nginx. */
 export async function benchJson({ quick }: { quick: boolean }): Promise<Finding[]> {
@@ -28,7 +28,10 @@ export async function benchJson({ quick }: { quick: boolean }): Promise<Finding[
   ]
   const results = await compareCpu({
     load: await startLoad(),
-    starters: starters.map((start) => async () => prepare(await start(upstream))),
+    starters: starters.map((start) => async () => {
+      const proxy = await start(upstream)
+      return prepareJson(proxy, { isSlow: proxy.name === portkeyName })
+    }),
     passes: quick ? 1 : 3,
     roundsPerPass: quick ? 20 : 40,
   })
@@ -54,32 +57,5 @@ function judgePortkey(ours: Comparison, portkey: Comparison): Finding {
     reference: `${formatRatio(ratio)} ${ours.name} (${formatUs(median(ours.costs))})`,
     target: `at least ${formatRatio(limits.portkeyOverOursMin)}`,
     met: ratio >= limits.portkeyOverOursMin,
-  }
-}
-
-/** Looks at one whole answer first: the others must then have its length, which differs where JSON is written anew. */
-async function prepare(proxy: Proxy): Promise<Contender> {
-  const url = `${proxy.origin}/v1/chat/completions`
-  const headers = { ...clientHeaders, ...proxy.headers }
-  const response = await fetch(url, { method: 'POST', headers, body: jsonRequest })
-  const text = await response.text()
-  const { choices: expected } = JSON.parse(jsonResponse) as { choices: [{ message: { content: string } }] }
-  if (response.status !== 200 || !text.includes(JSON.stringify(expected[0].message.content))) {
-    throw new Error(`${proxy.name} answered ${response.status}: ${text.slice(0, 200)}`)
-  }
-  const slow = proxy.name === portkeyName
-  return {
-    proxy,
-    order: {
-      url,
-      headers: proxy.headers,
-      bodies: [jsonRequest],
-      requests: slow ? 64 : 400,
-      clients,
-      expect: { bytes: Buffer.byteLength(text) },
-    },
-    unitsPerRequest: 1,
-    // Node goes on compiling for this long.
-    warmUpRequests: slow ? 4_000 : 16_000,
   }
 }

@@ -2,7 +2,10 @@ import { cpus, loadavg } from 'node:os'
 import { benchEngine } from './engine.ts'
 import { benchFairness } from './fairness.ts'
 import { printFindings, type Finding } from './finding.ts'
+import { benchGatewayProcesses } from './gateway-processes.ts'
 import { benchJson } from './json.ts'
+import { benchLayers } from './layers.ts'
+import { benchOverload } from './overload.ts'
 import { benchPostgresQueue } from './postgres-queue.ts'
 import { canPin, closeForGood, cores, stopAll } from './processes.ts'
 import { benchSse } from './sse.ts'
@@ -20,8 +23,10 @@ type Benchmark = (options: { quick: boolean }) => Promise<Finding[]>
 
 const benchmarks: Record<string, Benchmark> = {
   json: benchJson,
+  layers: benchLayers,
   sse: benchSse,
   streams: benchStreams,
+  processes: benchGatewayProcesses,
   engine: benchEngine,
   policies: benchPolicies,
   storage: benchStorage,
@@ -29,6 +34,7 @@ const benchmarks: Record<string, Benchmark> = {
   postgres: benchPostgresQueue,
   fairness: benchFairness,
   valley: benchValley,
+  overload: benchOverload,
 }
 
 let interrupted = false

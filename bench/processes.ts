@@ -112,10 +112,14 @@ function describeEarlyEnd(name: string): string {
 }
 
 /** Waits until `url` answers 200. */
-export async function waitUntilReady({ name, child }: Running, url: string): Promise<void> {
+export async function waitUntilReady(
+  { name, child }: Running,
+  url: string,
+  headers: Record<string, string> = {},
+): Promise<void> {
   const deadline = performance.now() + readyTimeoutMs
   for (;;) {
-    const status = await fetch(url).then(
+    const status = await fetch(url, { headers }).then(
       async (response) => {
         await response.arrayBuffer()
         return response.status

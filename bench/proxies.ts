@@ -1,4 +1,5 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { modelName } from './payloads.ts'
 import {
@@ -53,7 +54,12 @@ export async function startGateway(options: {
   /** The model that must be served before anything is measured. */
   model: string
   core: Core
+  /** What each request must carry to get through. */
+  headers?: Record<string, string>
+  /** Below the folder of all; by default one of its own at each start. */
+  dataFolder?: string
 }): Promise<Proxy> {
+  const { headers = {} } = options
   const port = await findFreePort()
   const program = launch({
     name: 'gateway',
@@ -67,17 +73,17 @@ export async function startGateway(options: {
       '--log-level',
       'info',
       '--data-dir',
-      join(dataDir, String(port)),
+      join(dataDir, options.dataFolder ?? String(port)),
       ...options.args,
     ],
     // As `npm start` does.
-    env: { MALLOC_ARENA_MAX: '1' },
+    env: { MALLOC_ARENA_MAX: '1', NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') },
     core: options.core,
   })
   const origin = `http://127.0.0.1:${port}`
   await waitUntilReady(program, `${origin}/readyz`)
-  await waitUntilReady(program, `${origin}/v1/models/${options.model}`)
-  return { name: gatewayName, origin, headers: {}, program }
+  await waitUntilReady(program, `${origin}/v1/models/${options.model}`, headers)
+  return { name: gatewayName, origin, headers, program }
 }
 
 export async function startGatewayFor(upstream: string, core: Core = cores.measured): Promise<Proxy> {

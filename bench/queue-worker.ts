@@ -2,8 +2,8 @@ import pg from 'pg'
 import pino from 'pino'
 import { systemClock } from '../src/core/clock.ts'
 import { PostgresStore } from '../src/storage/postgres/postgres-store.ts'
-import type { NewTask } from '../src/storage/store.ts'
-import { makeTaskId } from '../src/storage/task-id.ts'
+import type { NewTask } from '../src/storage/task-store.ts'
+import { makeNoOpTask } from './no-op-task.ts'
 import { announce, answer } from './child.ts'
 
 /** The process that claims and settles no-op tasks on PostgreSQL, each settled by a call of its own. */
@@ -12,28 +12,11 @@ type Order = { url: string; tasks: number; loops: number; held: number; tenants:
 
 const noLimits = { tenantTasksMax: 1e9, tenantBytesMax: 1e12, tasksMax: 1e9, bytesMax: 1e12 }
 
-const makeTask = (index: number, tenants: number): NewTask => {
-  const nowMs = systemClock.wallMs()
-  return {
-    id: makeTaskId('task', nowMs),
+const makeTask = (index: number, tenants: number): NewTask =>
+  makeNoOpTask({
     tenant: `tenant-${index % tenants}`,
-    endpoint: '/v1/chat/completions',
-    model: 'm',
-    band: 50,
-    cost: 100,
-    createdAtMs: nowMs,
-    runAtMs: null,
-    deadlineMs: null,
-    attemptsMax: 5,
-    parent: null,
-    position: null,
-    idempotencyKey: null,
-    fingerprint: null,
-    metadata: {},
-    notify: false,
     payload: Buffer.from(JSON.stringify({ id: index })),
-  }
-}
+  })
 
 async function measure({
   url,

@@ -7,8 +7,9 @@ import { Context } from '../src/storage/sqlite/context.ts'
 import { Database, migrate } from '../src/storage/sqlite/database.ts'
 import { SqliteStore } from '../src/storage/sqlite/sqlite-store.ts'
 import { submit } from '../src/storage/sqlite/submit.ts'
-import type { ClaimRequest, NewTask, QueueLimits, Store } from '../src/storage/store.ts'
-import { makeTaskId } from '../src/storage/task-id.ts'
+import type { Store } from '../src/storage/store.ts'
+import type { ClaimRequest, NewTask, QueueLimits } from '../src/storage/task-store.ts'
+import { makeNoOpTask } from './no-op-task.ts'
 import type { Finding } from './finding.ts'
 import { quantile } from './statistics.ts'
 import { formatRatio, printTable } from './table.ts'
@@ -36,29 +37,7 @@ const payload = Buffer.from(
   }),
 )
 
-const makeTask = (more: Partial<NewTask> = {}): NewTask => {
-  const nowMs = systemClock.wallMs()
-  return {
-    id: makeTaskId('task', nowMs),
-    tenant: 'acme',
-    endpoint: '/v1/chat/completions',
-    model: 'm',
-    band: 50,
-    cost: 100,
-    createdAtMs: nowMs,
-    runAtMs: null,
-    deadlineMs: null,
-    attemptsMax: 5,
-    parent: null,
-    position: null,
-    idempotencyKey: null,
-    fingerprint: null,
-    metadata: {},
-    notify: false,
-    payload,
-    ...more,
-  }
-}
+const makeTask = (more: Partial<NewTask> = {}): NewTask => makeNoOpTask({ payload, ...more })
 
 /** A new database, and an end of it. In the folder for temporary files: its disk is the one that is measured. */
 async function withFolder<T>(run: (path: string) => Promise<T>): Promise<T> {

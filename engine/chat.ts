@@ -8,7 +8,8 @@ import { assertRoom, generate } from './generate.ts'
 import { parseMessages } from './messages.ts'
 import { boolean, integer, invalid, isObject, refuseOthers, show } from './parameters.ts'
 import type { Prompt } from './prompt.ts'
-import { writeGrammar, writeOfferGrammar, writeToolGrammar } from './schema.ts'
+import { writeGrammar } from './schema.ts'
+import { writeOfferGrammar, writeToolGrammar } from './tool-grammar.ts'
 import { parseTools, type ToolChoice } from './tools.ts'
 
 export type ChatCall = Call & {

@@ -1,18 +1,17 @@
 import type { LlamaGrammar } from 'node-llama-cpp'
 import type { Clock } from '../src/core/clock.ts'
 import { fail } from '../src/core/errors.ts'
-import { adaptPromptTokens, planBatch, planCompanions, type Pending } from './batch.ts'
+import { adaptPromptTokens, type Pending } from './batch.ts'
 import type { EndReason, Job, TokenLogprobs } from './job.ts'
 import type { Native } from './native.ts'
 import { LogprobProbe } from './probe.ts'
 import { type Running, Sequence } from './sequence.ts'
 import { chooseSlot } from './slots.ts'
+import { planStep } from './step-plan.ts'
 
 /** A step lasts about this long at most, so that an abort is seen well within 100 ms and streams stay smooth. */
 const stepTargetMs = 40
 const promptTokensFloor = 16
-/** Parts in which the prompts of exact jobs are read. */
-const exactPromptTokens = 64
 
 export type SchedulerParts = {
   native: Native
@@ -133,7 +132,12 @@ export class Scheduler {
       this.#sweep()
       for (let work = this.#exclusive.shift(); work; work = this.#exclusive.shift()) await work()
       await this.#admit()
-      const { plan, companions } = this.#plan()
+      const { plan, companions, readsExact } = planStep(this.#slots, {
+        wasExact: this.#readExact,
+        batchTokens: this.#parts.batchTokens,
+        promptTokensMax: this.#promptTokensMax,
+      })
+      this.#readExact = readsExact
       if (plan.length > 0) await this.#decodeStep(plan, companions)
       else if (this.#waiting.length === 0 && this.#exclusive.length === 0) break
       // Only a bug can leave work undone here; without this the loop would spin and the process be deaf.
@@ -223,34 +227,6 @@ export class Scheduler {
     slot.usedAtStep = this.#step
   }
 
-  /**
-   * The next batch. Prompts of exact jobs are read alone and in parts of one size, in turn with all others: what
-   * stands in the same batch, and how a prompt is cut, changes the last bits of the result.
-   */
-  #plan(): { plan: Pending[]; companions: Sequence[] } {
-    const pending: Pending[] = []
-    let exact: Pending | null = null
-    for (const { index: slot, running } of this.#slots) {
-      if (!running) continue
-      const tokens = running.pending.length
-      if (!running.job.exact || running.generated > 0) pending.push({ slot, tokens })
-      else exact ??= { slot, tokens: Math.min(tokens, exactPromptTokens, this.#parts.batchTokens) }
-    }
-    const alone = exact && { plan: [exact], companions: [] }
-    const wasExact = this.#readExact
-    this.#readExact = false
-    if (!alone || wasExact) {
-      const { batchTokens } = this.#parts
-      const together = planBatch(pending, { batchTokens, promptTokensMax: this.#promptTokensMax })
-      const found = this.#takeCompanions(together)
-      if (found.plan.length > 0) return found
-      // Those left out wait for a neighbour that reads its prompt; if there is none, to go on comes before bits.
-      if (!alone) return { plan: together, companions: [] }
-    }
-    this.#readExact = true
-    return alone
-  }
-
   async #decodeStep(plan: readonly Pending[], companions: readonly Sequence[]): Promise<void> {
     this.#step += 1
     const { clock, native, observe } = this.#parts
@@ -281,21 +257,6 @@ export class Scheduler {
       { targetMs: stepTargetMs, floor: promptTokensFloor, ceiling: this.#parts.batchTokens },
     )
     if (this.#slots.every((slot) => slot.running === null)) this.#flush()
-  }
-
-  /** Sees to it that exact sequences are not decoded alone; leaves out of `plan` those that would be. */
-  #takeCompanions(plan: readonly Pending[]): { plan: Pending[]; companions: Sequence[] } {
-    const slotAt = (index: number) => this.#slots[index] as Sequence
-    const { companions, left } = planCompanions({
-      batch: plan.map(({ slot }) => slot),
-      isExact(index) {
-        const { running } = slotAt(index)
-        return running !== null && running.job.exact && running.generated > 0
-      },
-      isIdle: (index) => slotAt(index).running === null,
-      slots: this.#slots.length,
-    })
-    return { plan: plan.filter(({ slot }) => !left.includes(slot)), companions: companions.map(slotAt) }
   }
 
   /** Adds all tokens in the order of their sequences; returns the handles of each part of the plan. */

@@ -1,6 +1,7 @@
-import { strict as assert } from 'node:assert'
 import { fail } from '../src/core/errors.ts'
+import { commonRules, inClass, literal, quote } from './gbnf.ts'
 import { isObject, show } from './parameters.ts'
+import { allKeywords, annotations, formats, guessTypes, keywordsOf } from './schema-keywords.ts'
 import {
   Disjointness,
   findConflict,
@@ -21,114 +22,13 @@ export function writeGrammar(schema: unknown, param: string): string {
   return writer.finish(writer.visit(schema, param, []))
 }
 
-type Callable = { name: string; parameters: unknown; param: string }
-
-/** A call of one of `tools`: `{"name": …, "arguments": …}`. */
-export function writeToolGrammar(tools: readonly Callable[]): string {
-  const { calls, rules } = writeCalls(tools)
-  return [`root ::= ${calls.join(' | ')}`, ...rules, ...commonRules].join('\n')
-}
-
-/**
- * A free text, or calls of `tools`: a call alone, or calls behind `<tool_call>`. Arguments of a function that is not
- * strict are any object. A text cannot begin with `{`: such a reply is a call, or may be taken for one.
- */
-export function writeOfferGrammar(tools: readonly (Callable & { strict: boolean })[]): string {
-  const { calls, rules } = writeCalls(
-    tools.map((tool) => (tool.strict ? tool : { ...tool, parameters: { type: 'object' } })),
-  )
-  return [
-    'root ::= space* (call space* | begin)?',
-    `call ::= ${calls.join(' | ')}`,
-    'begin ::= [^<{ \\t\\n\\r] text0 | "<" text1',
-    ...writeTagRules('<tool_call>', 'tagged'),
-    'tagged ::= space* call space* "</tool_call>" space* ("<tool_call>" tagged)?',
-    'space ::= [ \\t\\n\\r]',
-    ...rules,
-    ...commonRules,
-  ].join('\n')
-}
-
-/** Rules `text0`, `text1`, …: any text in which `tag` is followed by `next`; the number says how much of it is there. */
-function writeTagRules(tag: string, next: string): string[] {
-  const letters = Array.from(tag)
-  const [first] = letters as [string]
-  assert(!letters.includes(first, 1), 'a tag whose beginning comes again would need more ways back')
-  return letters.map((letter, i) => {
-    const on = i + 1 === letters.length ? next : `text${i + 1}`
-    if (i === 0) return `text0 ::= ([^${first}] text0 | "${first}" text1)?`
-    return `text${i} ::= ([^${first}${letter}] text0 | "${first}" text1 | "${letter}" ${on})?`
-  })
-}
-
-function writeCalls(tools: readonly Callable[]): { calls: string[]; rules: string[] } {
-  const calls: string[] = []
-  const rules: string[] = []
-  for (const [i, tool] of tools.entries()) {
-    const writer = new GrammarWriter(tool.parameters, tool.param, `t${i}-`)
-    const found = writer.visit(tool.parameters, tool.param, [])
-    rules.push(...writer.rules)
-    calls.push(`"{\\"name\\":" ws ${literal(tool.name)} "," ws "\\"arguments\\":" ws ${found} "}"`)
-  }
-  return { calls, rules }
-}
-
-const commonRules = [
-  'ws ::= " "?',
-  // No escapes of surrogates: two of them are one character, and lengths count characters.
-  'hex ::= [0-9a-fA-F]',
-  'char ::= [^"\\\\\\x7F\\x00-\\x1F] | "\\\\" (["\\\\/bfnrt] | "u" ([0-9a-cA-CefEF] hex | [dD] [0-7]) hex hex)',
-  'string ::= "\\"" char* "\\""',
-  'plain ::= [^"\\\\\\x7F\\x00-\\x1F]',
-  'integer ::= "-"? ("0" | [1-9] [0-9]{0,15})',
-  'number ::= integer ("." [0-9]{1,15})? ([eE] [-+]? [0-9]{1,2})?',
-  'boolean ::= "true" | "false"',
-  'null ::= "null"',
-  'pair ::= string ":" ws value',
-  'object ::= "{" (pair ("," ws pair)*)? "}"',
-  'array ::= "[" (value ("," ws value)*)? "]"',
-  'value ::= object | array | string | number | boolean | null',
-  // No 29th of February: whether there is one, a grammar cannot tell.
-  'day28 ::= "0" [1-9] | "1" [0-9] | "2" [0-8]',
-  'day30 ::= day28 | "29" | "30"',
-  'month30 ::= "04" | "06" | "09" | "11"',
-  'month31 ::= "01" | "03" | "05" | "07" | "08" | "10" | "12"',
-  'date ::= [0-9]{4} "-" ("02-" day28 | month30 "-" day30 | month31 "-" (day30 | "31"))',
-  'time ::= ([0-1] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})? ("Z" | [-+] ([0-1] [0-9] | "2" [0-3]) ":" [0-5] [0-9])',
-  'uuid ::= [0-9a-f]{8} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{12}',
-]
-
-/** Texts of a format, and how long they are. */
-const formats: Record<string, { text: string; length: { min: number; max: number } }> = {
-  date: { text: '"\\"" date "\\""', length: { min: 10, max: 10 } },
-  time: { text: '"\\"" time "\\""', length: { min: 9, max: 21 } },
-  'date-time': { text: '"\\"" date "T" time "\\""', length: { min: 20, max: 32 } },
-  uuid: { text: '"\\"" uuid "\\""', length: { min: 36, max: 36 } },
-}
-
-/** Keywords that say something about a value, but forbid nothing. */
-const annotations = new Set([
-  ...['title', 'description', 'default', 'examples', 'deprecated', 'readOnly', 'writeOnly'],
-  ...['$schema', '$id', '$comment', '$defs', 'definitions'],
-])
-/** Keywords that a grammar can keep to, by the type they belong to. */
-const keywordsOf: Record<string, readonly string[]> = {
-  string: ['minLength', 'maxLength', 'format'],
-  array: ['items', 'minItems', 'maxItems'],
-  object: ['properties', 'required', 'additionalProperties'],
-  integer: [],
-  number: [],
-  boolean: [],
-  null: [],
-}
-const allKeywords = Object.values(keywordsOf).flat()
-
 const nodesMax = 2000
 const repetitionsMax = 1000
 /** Characters of the keys of an object that further keys must differ from. */
 const keyCharactersMax = 2000
 
-class GrammarWriter {
+/** Visits one schema and collects the rules of its parts. */
+export class GrammarWriter {
   readonly rules: string[] = []
   readonly #root: unknown
   readonly #param: string
@@ -486,29 +386,4 @@ class GrammarWriter {
       param: this.#param,
     })
   }
-}
-
-/** The type whose keywords a schema without `type` uses: a reply of that type is certainly meant. */
-function guessTypes(schema: Schema): string[] {
-  for (const [name, keywords] of Object.entries(keywordsOf)) {
-    if (keywords.some((keyword) => schema[keyword] !== undefined)) return [name]
-  }
-  return ['value']
-}
-
-/** A JSON value as a GBNF literal. */
-export function literal(value: unknown): string {
-  return quote(JSON.stringify(value) ?? 'null')
-}
-
-/** A text as a GBNF literal. */
-function quote(text: string): string {
-  return `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`
-}
-
-/** A character as it may stand in a GBNF class. */
-function inClass(character: string): string {
-  return /[\]\\^[-]/.test(character)
-    ? `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`
-    : character
 }

@@ -1,7 +1,7 @@
 import { describeAllowed, describeDefault } from '../src/config/allowed.ts'
 import { otherVariables } from '../src/config/environment.ts'
 import { fleetFlags, plainFlags } from '../src/config/flags.ts'
-import { configRule, toVariable, unitOf, type Rule } from '../src/config/knobs.ts'
+import { configRule, ruleOfEntries, toVariable, unitOf, type Rule } from '../src/config/knobs.ts'
 
 /** docs/configuration.md as the schema tells it. */
 
@@ -75,21 +75,33 @@ const exampleLists: Readonly<Record<string, string>> = {
     url: http://10.0.0.5:8000/v1
     apiKeyEnv: VLLM_KEY # the variable that holds the key; the key itself never stands here
     models: { qwen: Qwen/Qwen3-8B } # public name: name at this upstream`,
-  aliases: 'aliases: { gpt-4o: llama }',
-  policies: 'policies: { llama: prefix }',
-  fallbacks: 'fallbacks: { llama: [qwen] }',
+  'routing.aliases': 'aliases: { gpt-4o: llama }',
+  'routing.policies': 'policies: { llama: prefix }',
+  'routing.fallbacks': 'fallbacks: { llama: [qwen] }',
   ingress: `ingress:
   - name: orders
     url: amqp://guest@127.0.0.1:5672
     passwordEnv: RABBITMQ_PASSWORD`,
-  tenants: 'tenants: { shop: { weight: 2 } }',
+  'server.hosts': 'hosts: [models.example.com]',
+  'server.corsOrigins': 'corsOrigins: [https://app.example.com]',
+  'auth.issuers': `issuers:
+  - issuer: https://login.example.com/
+    audiences: [autoglm]
+    algorithms: [RS256]
+    jwksUrl: https://login.example.com/.well-known/jwks.json`,
+  'limits.models': 'models: { llama: { tokensPerMinute: 1000000 } }',
+  tenants: 'tenants: { shop: { weight: 2, requestsPerMinute: 600, budgetPerMonth: 500 } }',
+  prices: 'prices: { llama: { input: 0.2, cached: 0.05, output: 0.6 } }',
 }
 
-function formatExample(rule: Rule): string {
+function formatExample(rule: Rule, path: readonly string[] = []): string {
   return Object.entries(rule.properties ?? {})
     .map(([name, inner]) => {
-      if (inner.properties) return `\n# ${inner.description}\n${name}:\n${indent(formatExample(inner))}`
-      const line = exampleLists[name] ?? `${name}: ${describeDefault(inner) ?? "''"}`
+      const here = [...path, name]
+      if (inner.properties) {
+        return `\n# ${inner.description}\n${name}:\n${indent(formatExample(inner, here))}`
+      }
+      const line = exampleLists[here.join('.')] ?? `${name}: ${describeDefault(inner) ?? "''"}`
       return line.includes('\n') ? `\n# ${inner.description}\n${line}` : `${line} # ${inner.description}`
     })
     .join('\n')
@@ -98,14 +110,31 @@ function formatExample(rule: Rule): string {
 /** A whole file with every setting, each with what it is for. It is valid as it stands, once `VLLM_KEY` and `RABBITMQ_PASSWORD` are set. */
 export const exampleFile = (): string => `${formatExample(configRule).trim()}\n`
 
+/** The sections, lists and mappings below `rule`, each with a table of its own, and what lies in them behind it. */
+function formatParts(rule: Rule, path: readonly string[], hasVariables: boolean): string[] {
+  return Object.entries(rule.properties ?? {}).flatMap(([name, inner]) => {
+    const here = [...path, name]
+    const entries = inner.items ?? ruleOfEntries(inner)
+    if (inner.properties)
+      return formatPart(inner, { title: here.join('.'), path: here, about: inner, hasVariables })
+    if (!entries?.properties) return []
+    const title = `${here.join('.')}${inner.items ? '[]' : '.<name>'}`
+    return formatPart(entries, { title, path: here, about: inner, hasVariables: false })
+  })
+}
+
+function formatPart(
+  rule: Rule,
+  part: { title: string; path: readonly string[]; about: Rule; hasVariables: boolean },
+): string[] {
+  const table = formatTable(rule, part.hasVariables ? part.path : null)
+  return [
+    `## ${code(part.title)}\n\n${part.about.description}\n\n${table}`,
+    ...formatParts(rule, part.path, part.hasVariables),
+  ]
+}
+
 export function writeConfigDocs(): string {
-  const { properties = {} } = configRule
-  const sections = Object.entries(properties)
-    .filter(([, rule]) => rule.properties)
-    .map(([name, rule]) => `## ${code(name)}\n\n${rule.description}\n\n${formatTable(rule, [name])}`)
-  const lists = Object.entries(properties)
-    .filter(([, rule]) => rule.items)
-    .map(([name, rule]) => `## ${code(`${name}[]`)}\n\n${rule.description}\n\n${formatTable(rule.items ?? {}, null)}`)
   const others = Object.entries(otherVariables).map(([name, text]) => `| ${code(name)} | ${text} |`)
   return `# Configuration
 
@@ -133,7 +162,7 @@ for \`dataDir\`, \`log\`, the connect and first-byte timeouts and what belongs t
 
 ${formatTable(configRule, [])}
 
-${[...lists, ...sections].join('\n\n')}
+${formatParts(configRule, [], true).join('\n\n')}
 
 ## Other variables
 

@@ -332,7 +332,7 @@ No keyword is dropped in silence: it is kept to, or refused by its name.
 
 ## Seeds and determinism
 
-The same request with the same \`seed\` gives the same text, whatever else runs. Its prompt is read alone, in parts of ${readConstant('scheduler.ts', 'exactPromptTokens')} tokens and without the cache, and it is never decoded by other kernels for want of company; so it costs more than a request without a seed. Reply *i* of \`n\` has the seed + *i*.
+The same request with the same \`seed\` gives the same text, whatever else runs. Its prompt is read alone, in parts of ${readConstant('step-plan.ts', 'exactPromptTokens')} tokens and without the cache, and it is never decoded by other kernels for want of company; so it costs more than a request without a seed. Reply *i* of \`n\` has the seed + *i*.
 
 This holds for one machine, one version, one model file and the same flags; the tests run on CPUs. Another processor, GPU, number of threads or \`parallel\` may round otherwise, and then a text may take another turn. Without a seed, also at temperature 0, two tokens that are all but equally likely may change places with what else is in the batch. There is no \`system_fingerprint\`.
 

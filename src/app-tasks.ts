@@ -1,39 +1,31 @@
+import { buildTaskDesk, type TaskDesk } from './app-task-desk.ts'
 import type { Config } from './config/schema.ts'
 import type { Clock } from './core/clock.ts'
 import type { Service } from './core/service.ts'
 import type { Registry } from './fleet/registry.ts'
 import { Allowance } from './queue/allowance.ts'
 import { BatchRunner } from './queue/batches/batch-runner.ts'
-import { Batches } from './queue/batches/batches.ts'
-import { FileStore } from './queue/batches/file-store.ts'
-import { Dispatcher } from './queue/dispatcher.ts'
+import { Dispatcher, type EndedAttempt } from './queue/dispatcher.ts'
 import { LiveBook } from './queue/live-signals.ts'
 import { ProgressBoard } from './queue/progress.ts'
 import { QueueMetrics } from './queue/queue-metrics.ts'
-import { Queue } from './queue/queue.ts'
+import { Pruner, type KeepTimes } from './queue/pruner.ts'
+import type { TenantRules } from './queue/queue.ts'
 import { Rescue } from './queue/rescue.ts'
 import { makeResponseExecutor } from './queue/response-executor.ts'
-import { ResponseEventLog } from './queue/responses/event-log.ts'
-import { StoredResponses } from './queue/responses/stored-responses.ts'
 import { Runner } from './queue/runner.ts'
 import { WebhookSender } from './queue/webhooks/sender.ts'
-import { readWebhookSettings, type WebhookSettings } from './queue/webhooks/settings.ts'
-import { parseResponsesBody } from './router/responses/request.ts'
 import type { Router } from './router/router.ts'
 import type { Store } from './storage/store.ts'
 import type { Logger } from './telemetry/log.ts'
 import { Counter, type MetricsRegistry } from './telemetry/metrics.ts'
 
-/** The asynchronous half of the product: what tasks, files, batches and background responses are made of. */
-export type TaskSide = {
-  queue: Queue
-  files: FileStore
-  batches: Batches
-  responses: StoredResponses
-  responseEvents: ResponseEventLog
-  webhooks: () => WebhookSettings
+/** The asynchronous half of the product: what works on tasks, files, batches and background responses. */
+export type TaskSide = TaskDesk & {
   live: LiveBook
   progress: ProgressBoard
+  /** There is a batch to work on. */
+  wakeBatches(): void
   /** In the order in which they start. */
   services: readonly Service[]
   /** Takes no more tasks and lets those that run end, up to the drain limit; the rest goes back into the line. */
@@ -48,6 +40,12 @@ type Parts = {
   store: Store
   router: Router
   registry: Registry
+  rulesOf: (tenant: string) => TenantRules
+  /** How long files and stored responses of a tenant are kept. */
+  keepFilesMs: (tenant: string) => number
+  keepTimes: () => KeepTimes
+  /** Told of each attempt whose end was accepted by the store, once. */
+  onSettled?: (ended: EndedAttempt) => void
   metrics: MetricsRegistry
   clock: Clock
   log: Logger
@@ -59,16 +57,8 @@ export async function buildTaskSide(parts: Parts): Promise<TaskSide> {
   const queueMetrics = new QueueMetrics(metrics)
   const progress = new ProgressBoard(clock)
   const live = new LiveBook(clock)
-  const queue = new Queue({
-    ...{ store, clock, log, progress },
-    settings: () => config().queue,
-    weightOf: (tenant) => readTenant(config(), tenant)?.weight ?? 1,
-    isServed: (model) => router.resolve(model) !== null,
-    checks: { '/v1/responses': (body) => void parseResponsesBody(body) },
-  })
-  const keepMs = () => config().storage.keepFilesMs
-  const responses = new StoredResponses({ store, clock, keepMs })
-  const responseEvents = new ResponseEventLog({ store, clock, keepMs })
+  const desk = buildTaskDesk({ ...parts, progress, onBatch: () => batchRunner.wake() })
+  const { queue, files, responses, responseEvents, webhooks } = desk
   const runner = new Runner({ router })
   runner.register('/v1/responses', makeResponseExecutor({ router, responses, log: responseEvents, clock }))
   const dispatcher = new Dispatcher({
@@ -78,14 +68,14 @@ export async function buildTaskSide(parts: Parts): Promise<TaskSide> {
     metrics: queueMetrics,
     settings: () => config().queue,
     drainMs: () => config().server.drainTimeoutMs,
+    ...(parts.onSettled ? { onSettled: parts.onSettled } : {}),
   })
   const rescue = new Rescue({
-    ...{ tasks: store.tasks, maintenance: store.maintenance, metrics: queueMetrics, clock, log },
+    ...{ tasks: store.tasks, metrics: queueMetrics, clock, log },
+    pruner: new Pruner({ maintenance: store.maintenance, clock, times: parts.keepTimes }),
     leaseMs: () => config().queue.leaseMs,
-    retention: () => config().storage,
   })
 
-  const files = new FileStore({ store, clock, log, settings: () => config().storage })
   const batchRunner = new BatchRunner({
     ...{ store, queue, files, clock, log },
     settings: () => ({
@@ -94,11 +84,7 @@ export async function buildTaskSide(parts: Parts): Promise<TaskSide> {
     }),
     knowsModels: () => registry.all.every(({ spec }) => spec.models.size > 0),
   })
-  const batches = new Batches({ store, files, clock, onChange: () => batchRunner.wake() })
 
-  // The secret belongs to the environment of the process: it is read once, the rest at each use.
-  const { secrets } = readWebhookSettings(config().webhooks, env)
-  const webhooks = () => ({ ...config().webhooks, secrets })
   const deliveries = new Counter(metrics, {
     name: 'autoglm_webhook_deliveries_total',
     help: 'Webhooks by what came of them.',
@@ -131,13 +117,11 @@ export async function buildTaskSide(parts: Parts): Promise<TaskSide> {
         }),
   )
   return {
-    ...{ queue, files, batches, responses, responseEvents, webhooks, live, progress },
+    ...desk,
+    ...{ live, progress },
+    wakeBatches: () => batchRunner.wake(),
     services: [files, rescue, dispatcher, batchRunner, sender, ...sources],
     drain: () => dispatcher.stop(),
     cut: () => dispatcher.cut(),
   }
-}
-
-function readTenant({ tenants }: Config, name: string): Config['tenants'][string] | undefined {
-  return Object.hasOwn(tenants, name) ? tenants[name] : undefined
 }

@@ -1,20 +1,18 @@
-import { buildTaskSide } from './app-tasks.ts'
-import { listRestartOnly, planFleet, readRules, readSettings } from './app-settings.ts'
+import { buildApiSide, type ApiSideParts, type Front } from './app-api.ts'
+import { buildTaskSide, type TaskSide } from './app-tasks.ts'
+import { buildUsageSide } from './app-usage.ts'
+import { listRestartOnly, planFleet, readRules } from './app-settings.ts'
 import type { Config } from './config/schema.ts'
 import { systemClock, type Clock } from './core/clock.ts'
 import { startInOrder } from './core/service.ts'
 import { Fleet } from './fleet/fleet.ts'
-import { makeApi, noApi } from './gateway/api.ts'
-import { exposeCache } from './gateway/cache-metrics.ts'
+import { makeAccess } from './gateway/auth/access-parts.ts'
+import { refuseOpenDoor } from './gateway/auth/exposure.ts'
 import { exposeFleet } from './gateway/fleet-metrics.ts'
-import type { ApiParts } from './gateway/parts.ts'
-import { RequestBook } from './gateway/request-book.ts'
-import { RequestMetrics } from './gateway/request-metrics.ts'
-import { GatewayServer } from './gateway/server.ts'
-import { LiveRouter } from './queue/live-router.ts'
+import { toTenantRules } from './gateway/tenants/tenant-settings.ts'
+import { keepFilesMs, readKeepTimes } from './gateway/tenants/keep-times.ts'
 import { Router } from './router/router.ts'
 import { openStore } from './storage/open-store.ts'
-import { ResultCache } from './storage/result-cache.ts'
 import { StorageProbe } from './storage/storage-probe.ts'
 import { openLog } from './telemetry/log.ts'
 import { MetricsRegistry } from './telemetry/metrics.ts'
@@ -33,8 +31,6 @@ export type RunningApp = {
   closed: Promise<void>
 }
 
-const components = ['llm-router', 'task-queue', 'storage-engine'] as const
-
 /** A worker has no API: it works on the tasks of a store that it shares with servers. */
 export type Role = 'server' | 'worker'
 
@@ -46,6 +42,7 @@ export async function startApp(
   config: Config,
   options: { version: string; role?: Role; signal?: AbortSignal; clock?: Clock; env?: NodeJS.ProcessEnv },
 ): Promise<RunningApp> {
+  if (options.role !== 'worker') refuseOpenDoor(config)
   const clock = options.clock ?? systemClock
   const env = options.env ?? process.env
   const { log, writeLine, close: closeLog } = openLog(config.log, clock)
@@ -58,26 +55,26 @@ export async function startApp(
   const router = new Router({ registry, rules: readRules(config), clock, log })
   const store = await openStore(config.storage, { dataDir: config.dataDir, clock, log })
   const probe = new StorageProbe({ store, clock })
-  const cache = new ResultCache({ store: store.cache, clock, log, settings: () => current.cache })
+  const access = makeAccess({ config: () => current, store, env, clock, log })
+  const settingsOf = (tenant: string) => access.tenants.of(tenant)
   const side = { config: () => current, env, store, router, registry, metrics, clock, log }
-  const tasks = await buildTaskSide(side)
-  let settings = readSettings(config)
-  const book = new RequestBook({ clock, log, writeLine, metrics: new RequestMetrics(metrics) })
-  const apiParts: ApiParts = {
-    ...{ registry, cache, store, clock, log },
-    ...tasks,
-    router: new LiveRouter({ router, live: tasks.live, clock }),
-    settings: () => settings,
+  const usage = buildUsageSide(side)
+  const rulesOf = (tenant: string) => ({
+    ...toTenantRules(settingsOf(tenant), (name) => router.resolve(name)),
+    checkBudget: () => usage.checkBudget(tenant, settingsOf(tenant)),
+  })
+  const keep = {
+    keepFilesMs: (tenant: string) => keepFilesMs(settingsOf(tenant), current.storage),
+    keepTimes: () => readKeepTimes(access.tenants, current.storage),
   }
-  const gateway = new GatewayServer({
-    ...{ registry, metrics, clock, log, components, book },
-    storageProblem: () => probe.problem,
+  const tasks = await buildTaskSide({ ...side, ...keep, rulesOf, onSettled: usage.noteTask })
+  const front = await buildFront({
+    ...{ ...side, access, usage, writeLine, tasks, live: tasks.live },
     version: options.version,
-    limits: config.server,
-    api: options.role === 'worker' ? noApi : makeApi(apiParts, book, config.server),
+    hasApi: options.role !== 'worker',
+    storageProblem: () => probe.problem,
   })
   exposeFleet(metrics, { registry, router, clock })
-  exposeCache(metrics, cache)
   registry.watch((event) => {
     if (event.type !== 'moved') return
     log.info({ instance: event.instance.id, from: event.from, to: event.to }, 'instance state')
@@ -88,7 +85,8 @@ export async function startApp(
   options.signal?.addEventListener('abort', abandon, { once: true })
   // The gateway listens before the fleet starts: a taken port is found before a model loads, and /livez answers
   // meanwhile. The storage is there for both, and goes last.
-  const services = [store, gateway, fleet, probe, cache, ...tasks.services]
+  const before = [store, access.gate, ...usage.services]
+  const services = [...before, ...front.services, fleet, probe, ...tasks.services]
   const stopAll = await startInOrder(services).catch((error: unknown) => {
     closeLog()
     throw error
@@ -102,10 +100,10 @@ export async function startApp(
       // Given back before their instances die: that is no failure of the tasks.
       tasks.cut()
       fleet.killAll()
-      gateway.cut()
+      front.cut()
     }
     // And it drains first: while requests are in flight, another instance must be there to take one over.
-    stopping ??= Promise.all([gateway.stop(), tasks.drain()])
+    stopping ??= Promise.all([front.drain(), tasks.drain()])
       .then(stopAll)
       .finally(() => {
         closeLog()
@@ -115,7 +113,7 @@ export async function startApp(
   }
 
   return {
-    url: gateway.url,
+    url: front.url,
     get models() {
       return registry.models.map((id) => ({
         id,
@@ -128,14 +126,22 @@ export async function startApp(
     async reload(next) {
       await fleet.apply(await planFleet(next, options.signal))
       router.configure(readRules(next))
-      settings = readSettings(next)
       for (const name of listRestartOnly(current, next)) {
         log.warn({ setting: name }, 'this setting takes effect at the next start')
       }
       current = next
+      await front.reload(next)
       log.info('configuration reloaded')
     },
     stop,
     closed: closed.promise,
   }
+}
+
+/** One server here, or one in each of several processes; what that takes is loaded by those who want it. */
+async function buildFront(parts: ApiSideParts & { tasks: TaskSide }): Promise<Front> {
+  if (!parts.hasApi || parts.config().server.processes === 1)
+    return buildApiSide({ ...parts, desk: parts.tasks })
+  const { buildProcesses } = await import('./app-processes.ts')
+  return buildProcesses(parts)
 }

@@ -18,9 +18,13 @@ if (major < required.major || (major === required.major && minor < required.mino
 const { setFlagsFromString } = await import('node:v8')
 setFlagsFromString('--no-allocation-site-pretenuring')
 
-// Later starts take the compiled code from the cache of Node's own: half a second sooner, and 20 MB smaller.
+// Later starts take the compiled code from the cache of Node's own: half a second sooner, and 20 MB smaller. Threads
+// and children know of it by the environment, from their first file on. npm's scripts name it there for this process
+// too: this file is TypeScript, and without the cache the compiler that Node loads for it stays, another 20 MB.
 const { enableCompileCache } = await import('node:module')
-enableCompileCache()
+const path = await import('node:path')
+const { directory } = enableCompileCache()
+if (directory !== undefined) process.env['NODE_COMPILE_CACHE'] ??= path.dirname(directory)
 
 const { runCommandLine } = await import('./cli/program.ts')
 process.exitCode = await runCommandLine(process.argv.slice(2))

@@ -50,11 +50,14 @@ async function measure({
   const pool = new pg.Pool({ connectionString: url, max: 12 })
   const logger = new Logger(() => () => {})
   await runMigrations({ pgPool: pool, logger })
-  await pool.query(
-    `SELECT count(*) FROM generate_series(1, $1::integer) AS n,
-       LATERAL graphile_worker.add_job('noop', json_build_object('id', n)) AS job`,
-    [tasks],
-  )
+  for (let index = 0; index < tasks; index += 1000) {
+    await pool.query(
+      `SELECT count(*) FROM graphile_worker.add_jobs(ARRAY(
+         SELECT ROW('noop', json_build_object('id', n), NULL, NULL, NULL, NULL, NULL, NULL)::graphile_worker.job_spec
+         FROM generate_series($1::integer, $2::integer) AS n))`,
+      [index + 1, Math.min(index + 1000, tasks)],
+    )
+  }
   await pool.query('VACUUM ANALYZE graphile_worker._private_jobs')
   await pool.query('CHECKPOINT')
   let done = 0

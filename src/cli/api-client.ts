@@ -1,6 +1,6 @@
 import { SetupError } from '../core/errors.ts'
 import { readEvents } from '../core/sse.ts'
-import { commandName } from './version.ts'
+import { commandName } from '../core/command-name.ts'
 
 /** A running server as the commands talk to it. */
 export type Server = { url: string; apiKey: string | null }
@@ -35,10 +35,31 @@ export function findServer(url: string | undefined, env: NodeJS.ProcessEnv): Ser
   }
 }
 
+/** Nobody listens there. */
+export class NoServer extends SetupError {}
+
+/** Somebody listens there: what of TLS does not go together, by the code of Node or OpenSSL. */
+function explainTls({ url }: Server, code: string): string | null {
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER') return `${url} does not speak HTTPS; try it with http://`
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
+    return `the certificate of ${url} is for another host (${code})`
+  if (code === 'CERT_HAS_EXPIRED') return `the certificate of ${url} has expired`
+  if (!/^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_)/.test(code)) return null
+  return `the certificate of ${url} is signed by nobody who is known here (${code}); name the file of who signed it in NODE_EXTRA_CA_CERTS`
+}
+
 function explainFailure(server: Server, error: unknown): SetupError {
   const { cause } = error as { cause?: { code?: string; message?: string } }
   const reason = cause?.code ?? cause?.message ?? (error instanceof Error ? error.message : String(error))
-  return new SetupError(
+  const tls = explainTls(server, reason)
+  if (tls !== null) return new SetupError(tls, { cause: error })
+  if (reason === 'UND_ERR_SOCKET') {
+    const guess = server.url.startsWith('https:')
+      ? 'does it ask for a client certificate, which the commands have none of?'
+      : 'does it speak HTTPS?'
+    return new SetupError(`${server.url} closed the connection without an answer; ${guess}`, { cause: error })
+  }
+  return new NoServer(
     `no server answers at ${server.url} (${reason}); start one with: ${commandName} serve\nor name another with --url`,
     { cause: error },
   )
@@ -61,6 +82,9 @@ export async function explainStatus(server: Server, path: string, response: Resp
   const text = await response.text().catch(() => '')
   const said = readMessage(text) ?? text.trim().slice(0, errorTextCharactersMax)
   if (response.status === 401 || response.status === 403) {
+    // Whoever is known and may not is told what is missing.
+    if (response.status === 403 && said !== '')
+      return new SetupError(`${server.url} refuses the request: ${said}`)
     const way = server.apiKey === null ? 'set AUTOGLM_API_KEY' : 'check AUTOGLM_API_KEY'
     return new SetupError(`${server.url} refuses the request (${response.status}); ${way}`)
   }

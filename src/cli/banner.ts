@@ -1,4 +1,4 @@
-import { commandName } from './version.ts'
+import { commandName } from '../core/command-name.ts'
 
 export type BannerFacts = {
   version: string
@@ -7,6 +7,10 @@ export type BannerFacts = {
   models: readonly { id: string; instances: readonly { id: string; state: string }[] }[]
   /** Upstreams that have not said yet which models they serve. */
   silent?: readonly string[]
+  /** Whoever reaches the address is let in. */
+  isOpen?: boolean
+  /** Gateway processes that share the port. */
+  processes?: number
 }
 
 /** An address that listens everywhere is reached at the loopback address. */
@@ -23,23 +27,29 @@ function formatInstances(instances: BannerFacts['models'][number]['instances']):
 }
 
 /** A request that can be pasted as it is. */
-function formatCurl(url: string, model: string): string {
+function formatCurl(url: string, model: string, isOpen: boolean): string {
   const body = JSON.stringify({ model, messages: [{ role: 'user', content: 'Tell me a story.' }] })
-  return `  curl ${url}/v1/chat/completions -H 'content-type: application/json' \\\n    -d ${quoteForShell(body)}`
+  const key = isOpen ? '' : ' -H "authorization: Bearer $AUTOGLM_API_KEY"'
+  return `  curl ${url}/v1/chat/completions -H 'content-type: application/json'${key} \\\n    -d ${quoteForShell(body)}`
 }
 
+const openDoor = 'authentication is off: whoever reaches this address may do everything (auth.required)'
+
 /** What a person sees when the server is ready: where it listens, what it serves, what to do next. */
-export function formatBanner({ version, url, configFile, models, silent = [] }: BannerFacts): string {
+export function formatBanner(facts: BannerFacts): string {
+  const { version, url, configFile, models, silent = [], isOpen = false, processes = 1 } = facts
   const address = toReachableUrl(url)
   const chat = address === 'http://127.0.0.1:8080' ? 'chat' : `chat --url ${address}`
   const first = models.find(({ instances }) => instances.some(({ state }) => state === 'ready')) ?? models[0]
   return [
     `Open-AutoGLM ${version} listens on ${url}`,
     `configuration: ${configFile ?? 'defaults (no autoglm.yaml here)'}`,
+    ...(isOpen ? [openDoor] : []),
+    ...(processes > 1 ? [`${processes} gateway processes share the port`] : []),
     ...models.map(({ id, instances }) => `model ${id}: ${formatInstances(instances)}`),
     ...silent.map((id) => `upstream ${id}: has not told its models yet; it is asked again until it does`),
     '',
-    ...(first ? ['Try it:', formatCurl(address, first.id), ''] : []),
+    ...(first ? ['Try it:', formatCurl(address, first.id, isOpen), ''] : []),
     `API page: ${address}/docs   Chat: ${commandName} ${chat}   Stop: Ctrl-C`,
     '',
   ].join('\n')

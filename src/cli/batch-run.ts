@@ -11,7 +11,7 @@ import { forgetState, hashFile, openState, saveState, stateFileOf, type BatchSta
 import { askOnce, keepTrying, patienceMsMax, type Patience } from './patience.ts'
 import { keepLine } from './plain-text.ts'
 import { formatCounts, makeStatusLine } from './progress.ts'
-import { commandName } from './version.ts'
+import { commandName } from '../core/command-name.ts'
 
 export type BatchOptions = {
   url?: string

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { BatchOptions } from './batch-run.ts'
-import { commandName } from './version.ts'
+import { commandName } from '../core/command-name.ts'
 
 const help = `
 FILE holds one request a line, as OpenAI's batches do:

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander'
+import { addAccessCommands } from './access.ts'
 import type { ChatOptions } from './chat.ts'
 import type { InstanceFlags } from './instance.ts'
 import type { ModelsOptions } from './models.ts'
@@ -7,7 +8,9 @@ import { addBatchCommand } from './batch.ts'
 import { describeFailure, surviveClosedOutput, wantsDetails } from './report.ts'
 import { addStorageCommand } from './storage.ts'
 import { addTaskCommands } from './task.ts'
-import { commandName, readVersion } from './version.ts'
+import { addUsageCommand } from './usage.ts'
+import { commandName } from '../core/command-name.ts'
+import { readVersion } from './version.ts'
 
 /** Each command is loaded when it is run: `--help` and `chat` need neither the gateway nor the engine. */
 const commands = {
@@ -94,6 +97,8 @@ export function buildProgram(onResult: (code: number) => void): Command {
 
   addTaskCommands(program, onResult)
   addBatchCommand(program, onResult)
+  addAccessCommands(program, onResult)
+  addUsageCommand(program, onResult)
   addStorageCommand(program, onResult)
 
   addConfigOptions(program.command('validate'))

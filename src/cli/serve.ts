@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.ts'
 import { watchConfig } from '../config/watch.ts'
 import { systemClock } from '../core/clock.ts'
 import { SetupError } from '../core/errors.ts'
+import { refuseOpenDoor } from '../gateway/auth/exposure.ts'
 import { resolveModelFile } from '../fleet/model-file.ts'
 import { formatBanner, formatWorkerBanner } from './banner.ts'
 import { makeProgress } from './progress.ts'
@@ -88,6 +89,8 @@ export async function serve(options: { config?: string; flags: Flags; role: Role
     )
   }
 
+  if (role === 'server') refuseOpenDoor(config)
+
   const stopping = new AbortController()
   const started = Promise.withResolvers<RunningApp>()
   let app: RunningApp | null = null
@@ -127,7 +130,17 @@ export async function serve(options: { config?: string; flags: Flags; role: Role
       return 0
     }
     started.resolve(app)
-    const facts = { version, url: app.url, configFile, models: app.models, silent: app.silent }
+    const isOpen = !config.auth.required
+    const { processes } = config.server
+    const facts = {
+      version,
+      url: app.url,
+      configFile,
+      models: app.models,
+      silent: app.silent,
+      isOpen,
+      processes,
+    }
     say(role === 'worker' ? formatWorkerBanner(facts) : formatBanner(facts))
     await app.closed
     await stopped

@@ -5,6 +5,10 @@ import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/schema.ts'
 import { systemClock, type Clock } from '../core/clock.ts'
 import { SetupError } from '../core/errors.ts'
+import { AccessWatch } from '../gateway/auth/access-watch.ts'
+import { readKeepTimes } from '../gateway/tenants/keep-times.ts'
+import { TenantBook } from '../gateway/tenants/tenant-book.ts'
+import { Pruner, type KeepTimes } from '../queue/pruner.ts'
 import { openStore, sqlitePath } from '../storage/open-store.ts'
 import type { Store } from '../storage/store.ts'
 import { runAside } from '../storage/sqlite/aside.ts'
@@ -12,6 +16,7 @@ import { runAside } from '../storage/sqlite/aside.ts'
 export type StorageOptions = { config?: string; flags: Flags }
 
 const pruneStep = 1_000
+const log = pino({ level: 'silent' })
 
 const load = ({ config, flags }: StorageOptions): Config =>
   loadConfig({ file: config, env: process.env, cwd: process.cwd(), flags })
@@ -46,25 +51,32 @@ export async function checkStorage(options: StorageOptions): Promise<number> {
 
 export async function pruneStorage(options: StorageOptions, clock: Clock = systemClock): Promise<number> {
   const config = load(options)
-  const retention = {
-    finishedBeforeMs: clock.wallMs() - config.storage.keepFinishedMs,
-    finishedMax: config.storage.keepFinishedMax,
-  }
-  const removed = await withStore(config, async ({ maintenance }) => {
+  const removed = await withStore(config, async (store) => {
+    const times = await readTimes(config, store, clock)
+    const pruner = new Pruner({ maintenance: store.maintenance, clock, times: () => times })
     let sum = 0
     for (;;) {
-      const step = await maintenance.prune(retention, clock.wallMs(), pruneStep)
-      sum += step
-      if (step < pruneStep) return sum
+      const step = await pruner.step(pruneStep)
+      sum += step.removed
+      if (step.isDone) return sum
     }
   })
   write(`${removed} ended tasks and expired documents were removed`)
   return 0
 }
 
+/** Tenants are in the configuration and in the storage. */
+async function readTimes(config: Config, store: Store, clock: Clock): Promise<KeepTimes> {
+  const watch = new AccessWatch({ store, clock, log })
+  const book = new TenantBook({ access: store.access, watch, clock, log, configured: () => config.tenants })
+  await watch.start()
+  await watch.stop()
+  return readKeepTimes(book, config.storage)
+}
+
 async function withStore<T>(config: Config, run: (store: Store) => Promise<T>): Promise<T> {
   const { dataDir, storage } = config
-  const store = await openStore(storage, { dataDir, clock: systemClock, log: pino({ level: 'silent' }) })
+  const store = await openStore(storage, { dataDir, clock: systemClock, log })
   try {
     await store.start().catch((error: unknown) => {
       if (!(error instanceof SetupError)) throw error

@@ -96,7 +96,7 @@ function parse(text: string, source: string): Fields {
 const unitsMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 
 /** `90s`, `10m`, `2h`, `1d` from now; anything else is left to the server: Unix seconds, or ISO 8601. */
-function readTime(flag: string, text: string, nowMs: number): number | string {
+export function readTime(flag: string, text: string, nowMs: number): number | string {
   const span = /^\+?(\d{1,9})([smhd])$/.exec(text)
   if (span)
     return Math.ceil(nowMs / 1000 + (Number(span[1]) * unitsMs[span[2] as keyof typeof unitsMs]) / 1000)

@@ -6,7 +6,7 @@ import { ask, explainStatus, findServer, jsonBody } from './api-client.ts'
 import { makeSubmission, type SubmitOptions } from './task-request.ts'
 import type { ShownTask } from './task-text.ts'
 import { followTask } from './task-watch.ts'
-import { commandName } from './version.ts'
+import { commandName } from '../core/command-name.ts'
 
 /** Submits one task; with `--wait`, follows it to its end. Resolves with the exit code. */
 export async function submitTask(file: string | undefined, options: SubmitOptions): Promise<number> {

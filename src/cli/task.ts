@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import type { ListOptions } from './task-list.ts'
 import type { SubmitOptions } from './task-request.ts'
 import type { WatchOptions } from './task-watch.ts'
-import { commandName } from './version.ts'
+import { commandName } from '../core/command-name.ts'
 
 type ShowOptions = WatchOptions & { body?: boolean }
 

@@ -4,6 +4,7 @@ import { loadConfig } from '../config/load.ts'
 import { printConfig } from '../config/print.ts'
 import type { Config } from '../config/schema.ts'
 import { parseModelSource } from '../fleet/model-source.ts'
+import { refuseOpenDoor } from '../gateway/auth/exposure.ts'
 
 /** What a valid configuration would run, in a few lines. */
 export function summarise({ models, upstreams, server, routing }: Config): string[] {
@@ -18,7 +19,7 @@ export function summarise({ models, upstreams, server, routing }: Config): strin
     ...local,
     ...remote,
     `  routing: ${routing.policy}`,
-    `  listens on: http://${server.host}:${server.port}`,
+    `  listens on: ${server.tls.certFile === '' ? 'http' : 'https'}://${server.host}:${server.port}`,
   ]
 }
 
@@ -28,6 +29,7 @@ export function validate(options: { config?: string; print?: boolean; flags: Fla
   const config = loadConfig(source)
   // What a source points to is looked for at the start; how it is written is checked here.
   for (const model of config.models) parseModelSource(model.source)
+  refuseOpenDoor(config)
   if (options.print) {
     process.stdout.write(printConfig(config))
     return 0

@@ -8,6 +8,3 @@ export function readVersion(): string {
   if (!url) return 'unknown'
   return (JSON.parse(readFileSync(url, 'utf8')) as { version: string }).version
 }
-
-/** How this program is called here: through npm in a checkout, by its name when installed. */
-export const commandName = import.meta.url.endsWith('.ts') ? 'npm run -s autoglm --' : 'autoglm'

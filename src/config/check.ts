@@ -1,4 +1,6 @@
+import { tenantPattern } from '../core/ids.ts'
 import type { Draft } from './normalise.ts'
+import { ownIssuer } from './schema.ts'
 import type { Path } from './problem.ts'
 import { suggest } from './suggest.ts'
 import type { Finding } from './validate.ts'
@@ -59,6 +61,12 @@ function checkUrl(url: string, path: Path): Finding[] {
   return []
 } // prettier-ignore
 
+/** A user and a password may be in it, as is usual for Redis: it is never shown. */
+function checkRedisUrl(url: string): Finding[] {
+  if (url === '' || URL.canParse(url)) return []
+  return [wrong(['redis', 'url'], 'is not a URL; write one such as redis://127.0.0.1:6379', '(not shown)')]
+}
+
 /** A name in capitals is a name; anything else could be the key itself, pasted into the wrong place. */
 const looksLikeName = (text: string) => /^[A-Z_][A-Z0-9_]{0,63}$/.test(text)
 
@@ -78,12 +86,77 @@ function checkUpstreams({ upstreams }: Draft, env: Env): Finding[] {
   ])
 }
 
-const checkVariables = ({ webhooks, ingress }: Draft, env: Env): Finding[] => [
+const checkVariables = ({ webhooks, ingress, auth, redis }: Draft, env: Env): Finding[] => [
+  ...checkVariable(auth.keySecretEnv, ['auth', 'keySecretEnv'], env),
+  ...checkVariable(redis.passwordEnv, ['redis', 'passwordEnv'], env),
+  ...checkRedisUrl(redis.url),
   ...checkVariable(webhooks.secretEnv, ['webhooks', 'secretEnv'], env),
   ...ingress.flatMap(({ passwordEnv }, at) =>
     checkVariable(passwordEnv, ['ingress', at, 'passwordEnv'], env),
   ),
 ]
+
+/** A shared secret for the one sort, a public key for the other: a public key as a secret would let anybody sign. */
+const isShared = (algorithm: string) => algorithm.startsWith('HS')
+
+const sharedSecretBytesMin = 32
+
+function checkIssuers({ auth }: Draft, env: Env): Finding[] {
+  const { issuers } = auth
+  const names = repeated(issuers.map(({ issuer }) => issuer)).map(({ at, first, name }) =>
+    wrong(['auth', 'issuers', at, 'issuer'], `is that of auth.issuers[${first}] too; each issuer has one entry`, quote(name)),
+  )
+  return [...names, ...issuers.flatMap((issuer, at) => checkIssuer(issuer, ['auth', 'issuers', at], env))]
+} // prettier-ignore
+
+function checkIssuer(issuer: Draft['auth']['issuers'][number], path: Path, env: Env): Finding[] {
+  const { algorithms, audiences, jwksUrl, jwksFile, secretEnv } = issuer
+  const findings: Finding[] = []
+  const say = (knob: string, what: string, shown: string | null = null) =>
+    findings.push(wrong([...path, knob], what, shown))
+
+  if (issuer.issuer === ownIssuer) say('issuer', "is the name of this server's own tokens; another is needed", quote(ownIssuer))
+  if (audiences.length === 0) say('audiences', 'is empty; a token of this issuer for somebody else must not be good here')
+  if (algorithms.length === 0) say('algorithms', 'is empty; name those that the issuer signs with, such as RS256')
+  const sources = [jwksUrl, jwksFile, secretEnv].filter((source) => source !== '').length
+  if (sources !== 1) {
+    const what = sources === 0 ? 'has no keys' : 'has its keys from several places'
+    findings.push(wrong(path, `${what}; exactly one of jwksUrl, jwksFile and secretEnv is needed`))
+    return findings
+  }
+  const misfits = algorithms.filter((algorithm) => isShared(algorithm) !== (secretEnv !== ''))
+  if (misfits.length > 0) {
+    const what = secretEnv === ''
+      ? 'can only be checked with a shared secret (secretEnv), never with public keys'
+      : 'can only be checked with public keys (jwksUrl or jwksFile); a shared secret is for HS256, HS384 and HS512'
+    say('algorithms', what, listNames(misfits))
+  }
+  if (jwksUrl !== '' && !isSafeUrl(jwksUrl)) {
+    say('jwksUrl', 'must be an https:// URL without a user or a password; http:// is for loopback addresses alone', '(not shown)')
+  }
+  const secret = env[secretEnv]
+  if (secret && Buffer.byteLength(secret) < sharedSecretBytesMin) {
+    say('secretEnv', `names a secret that is too short; ${sharedSecretBytesMin} bytes or more are needed`, quote(secretEnv))
+  }
+  return [...findings, ...checkVariable(secretEnv, [...path, 'secretEnv'], env)]
+} // prettier-ignore
+
+function isSafeUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false
+  const { protocol, hostname, username, password } = new URL(text)
+  if (username !== '' || password !== '') return false
+  return protocol === 'https:' || /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(hostname)
+}
+
+const checkTenants = ({ tenants }: Draft): Finding[] =>
+  Object.keys(tenants)
+    .filter((name) => !tenantPattern.test(name))
+    .map((name) =>
+      wrongKey(
+        ['tenants', name],
+        "can't be the name of a tenant; 1 to 100 letters, digits, `_`, `.`, `:`, `@` or `-`",
+      ),
+    )
 
 /** The public names that are known before the first instance answers. */
 export function listModels({ models, upstreams }: Draft): string[] {
@@ -162,6 +235,17 @@ function checkPairs(draft: Draft): Finding[] {
   })
 }
 
+/** A certificate is of no use without its key, and nothing of it without the certificate. */
+function checkTls({ server: { tls } }: Draft): Finding[] {
+  if (tls.certFile === '' && (tls.keyFile !== '' || tls.clientCaFile !== '')) {
+    return [wrong(['server', 'tls', 'certFile'], 'is missing; without a certificate the server speaks plain HTTP')]
+  }
+  if (tls.certFile !== '' && tls.keyFile === '') {
+    return [wrong(['server', 'tls', 'keyFile'], 'is missing; name the private key of server.tls.certFile')]
+  }
+  return []
+} // prettier-ignore
+
 /** Everything that is wrong between the knobs of a draft that its schema allows. */
 export function checkConfig(draft: Draft, env: Env): Finding[] {
   if (draft.models.length === 0 && draft.upstreams.length === 0) {
@@ -172,7 +256,10 @@ export function checkConfig(draft: Draft, env: Env): Finding[] {
     ...checkNames(draft),
     ...checkUpstreams(draft, env),
     ...checkVariables(draft, env),
+    ...checkIssuers(draft, env),
+    ...checkTenants(draft),
     ...checkRouting(draft),
     ...checkPairs(draft),
+    ...checkTls(draft),
   ]
 }

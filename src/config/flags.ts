@@ -7,11 +7,13 @@ import type { Setting } from './setting.ts'
 export type Flags = {
   host?: string
   port?: string
+  processes?: string
   dataDir?: string
   policy?: string
   logLevel?: string
   logFormat?: string
   storage?: string
+  redis?: string
   model?: string
   instances?: string
   upstream?: readonly string[]
@@ -23,8 +25,10 @@ type FlagRow = { key: keyof Flags; flag: string; argument: string; path: readonl
 export const plainFlags = [
   { key: 'host', flag: '--host', argument: '<address>', path: ['server', 'host'], help: 'address to listen on' },
   { key: 'port', flag: '--port', argument: '<number>', path: ['server', 'port'], help: 'port to listen on; 0 takes a free one' },
+  { key: 'processes', flag: '--processes', argument: '<number>', path: ['server', 'processes'], help: 'gateway processes that share the port' },
   { key: 'dataDir', flag: '--data-dir', argument: '<folder>', path: ['dataDir'], help: 'folder for downloaded models and other state' },
   { key: 'storage', flag: '--storage', argument: '<url>', path: ['storage', 'url'], help: 'where tasks and files are kept: sqlite:PATH or postgres://…' },
+  { key: 'redis', flag: '--redis', argument: '<url>', path: ['redis', 'url'], help: 'Redis in which several servers share their limits: redis://…' },
   { key: 'policy', flag: '--policy', argument: '<name>', path: ['routing', 'policy'], help: 'how an instance is chosen' },
   { key: 'logLevel', flag: '--log-level', argument: '<level>', path: ['log', 'level'], help: 'least severe level that is written' },
   { key: 'logFormat', flag: '--log-format', argument: '<format>', path: ['log', 'format'], help: 'auto, json or pretty' },

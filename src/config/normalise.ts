@@ -16,6 +16,9 @@ function toAbsolute(path: string, folder: string): string {
   return resolve(folder, expanded)
 }
 
+/** An empty path stays empty: there is no file. */
+const toFile = (path: string, folder: string) => (path === '' ? '' : toAbsolute(path, folder))
+
 /** True for what names a file on this machine, rather than `tiny` or a file of a hub. */
 export const isPathSource = (source: string) => source !== 'tiny' && !source.startsWith('hf:')
 
@@ -31,6 +34,22 @@ export function normalise(draft: Draft, folderOf: FolderOf): Draft {
   return {
     ...draft,
     dataDir: toAbsolute(draft.dataDir, folderOf(['dataDir'])),
+    server: {
+      ...draft.server,
+      tls: {
+        ...draft.server.tls,
+        certFile: toFile(draft.server.tls.certFile, folderOf(['server', 'tls', 'certFile'])),
+        keyFile: toFile(draft.server.tls.keyFile, folderOf(['server', 'tls', 'keyFile'])),
+        clientCaFile: toFile(draft.server.tls.clientCaFile, folderOf(['server', 'tls', 'clientCaFile'])),
+      },
+    },
+    auth: {
+      ...draft.auth,
+      issuers: draft.auth.issuers.map((issuer, at) => ({
+        ...issuer,
+        jwksFile: toFile(issuer.jwksFile, folderOf(['auth', 'issuers', at, 'jwksFile'])),
+      })),
+    },
     models: draft.models.map((model, at) => ({
       ...model,
       source: isPathSource(model.source)

@@ -14,7 +14,8 @@ const isMapping = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** These hold secrets when someone errs, so their values never reach a message. */
-const isSecretPlace = (path: Path) => ['apiKeyEnv', 'passwordEnv', 'secretEnv'].includes(String(path.at(-1)))
+const isSecretPlace = (path: Path) =>
+  ['apiKeyEnv', 'passwordEnv', 'secretEnv', 'keySecretEnv'].includes(String(path.at(-1)))
 
 const nameOf = (path: Path) => path.findLast((step) => typeof step === 'string') ?? ''
 
@@ -71,7 +72,7 @@ function fill(rule: Rule, value: unknown, path: Path, report: Report): unknown {
       return undefined
     }
     if (!isContainer) return rule.default
-    return fill(rule, rule.type === 'array' ? [] : {}, path, report)
+    return fill(rule, rule.type === 'array' ? rule.default : {}, path, report)
   }
   const entries = ruleOfEntries(rule)
   if (rule.type === 'object') {
@@ -90,12 +91,17 @@ function fill(rule: Rule, value: unknown, path: Path, report: Report): unknown {
   return Check(rule as TSchema, value) ? value : refuse(rule, value, path, report)
 }
 
+/** One value by its own rule, as `applySchema`. `path` is the way to it, for the findings. */
+export function applyRule(rule: Rule, given: unknown, path: Path): { value: unknown; findings: Finding[] } {
+  const findings: Finding[] = []
+  const value = fill(rule, given, path, (finding) => findings.push(finding))
+  return { value, findings }
+}
+
 /**
  * The settings with every default filled in, or what is wrong with them. The schema library judges each plain
  * value; the walk around it is ours because every finding must name its place and what is allowed there.
  */
 export function applySchema(settings: unknown): { value: unknown; findings: Finding[] } {
-  const findings: Finding[] = []
-  const value = fill(configRule, settings, [], (finding) => findings.push(finding))
-  return { value, findings }
+  return applyRule(configRule, settings, [])
 }

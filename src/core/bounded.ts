@@ -45,10 +45,15 @@ export class BoundedQueue<T> {
   }
 }
 
-/** A map of at most `capacity` entries that forgets the entry unused for longest. */
+/**
+ * A map of at most `capacity` entries that forgets one which was not used of late. An entry that was used since it was
+ * last looked at for this is spared once (second chance, also called CLOCK): a use is a mark, and moves nothing. Moving
+ * the entry at each use would be slow, for V8's maps keep what was deleted in their chains until they grow.
+ * Source: F. J. Corbató, A Paging Experiment with the Multics System, 1968.
+ */
 export class LruMap<K, V> {
   readonly capacity: number
-  #entries = new Map<K, V>()
+  readonly #entries = new Map<K, Entry<V>>()
 
   constructor(capacity: number) {
     this.capacity = capacity
@@ -58,32 +63,42 @@ export class LruMap<K, V> {
     return this.#entries.size
   }
 
-  /** The value of `key`, which becomes the most recently used. */
+  /** The value of `key`, which is spared the next time that something has to go. */
   get(key: K): V | undefined {
-    const value = this.#entries.get(key)
-    if (value === undefined) return undefined
-    this.#entries.delete(key)
-    this.#entries.set(key, value)
-    return value
+    const entry = this.#entries.get(key)
+    if (entry === undefined) return undefined
+    entry.isUsed = true
+    return entry.value
   }
 
   set(key: K, value: V): void {
-    this.#entries.delete(key)
-    this.#entries.set(key, value)
-    if (this.#entries.size > this.capacity) {
-      const oldest = this.#entries.keys().next()
-      if (!oldest.done) this.#entries.delete(oldest.value)
+    const entry = this.#entries.get(key)
+    if (entry !== undefined) {
+      entry.value = value
+      entry.isUsed = true
+      return
     }
+    if (this.#entries.size >= this.capacity) this.#entries.delete(findUnused(this.#entries))
+    this.#entries.set(key, { value, size: 1, isUsed: false })
   }
 
   delete(key: K): void {
     this.#entries.delete(key)
   }
+
+  /** Forgets every entry that `test` finds. */
+  deleteWhere(test: (value: V, key: K) => boolean): void {
+    for (const [key, { value }] of this.#entries) if (test(value, key)) this.#entries.delete(key)
+  }
+
+  clear(): void {
+    this.#entries.clear()
+  }
 }
 
-/** A map whose entries have sizes: it holds at most `capacity` of them together, and forgets what is unused for longest. */
+/** The same for entries that have sizes: it holds at most `capacity` of them together. */
 export class SizedLruMap<K, V> {
-  #entries = new Map<K, { value: V; size: number }>()
+  readonly #entries = new Map<K, Entry<V>>()
   #total = 0
 
   /** The sum of the sizes of what is in it. */
@@ -95,35 +110,43 @@ export class SizedLruMap<K, V> {
     return this.#entries.size
   }
 
-  /** The value of `key`, which becomes the most recently used. */
+  /** The value of `key`, which is spared the next time that something has to go. */
   get(key: K): V | undefined {
     const entry = this.#entries.get(key)
     if (entry === undefined) return undefined
-    this.#entries.delete(key)
-    this.#entries.set(key, entry)
+    entry.isUsed = true
     return entry.value
   }
 
   /** Keeps a value unless it is larger than `capacity` alone, and forgets others until all fit. */
   set(key: K, value: V, limits: { size: number; capacity: number }): void {
     this.delete(key)
-    if (limits.size <= limits.capacity) {
-      this.#entries.set(key, { value, size: limits.size })
-      this.#total += limits.size
-    }
-    this.shrink(limits.capacity)
+    if (limits.size > limits.capacity) return this.shrink(limits.capacity)
+    this.shrink(limits.capacity - limits.size)
+    this.#entries.set(key, { value, size: limits.size, isUsed: false })
+    this.#total += limits.size
   }
 
   /** Forgets until at most `capacity` is left: a capacity may change while the program runs. */
   shrink(capacity: number): void {
-    for (const key of this.#entries.keys()) {
-      if (this.#total <= capacity) return
-      this.delete(key)
-    }
+    while (this.#total > capacity) this.delete(findUnused(this.#entries))
   }
 
   delete(key: K): void {
     this.#total -= this.#entries.get(key)?.size ?? 0
     this.#entries.delete(key)
   }
+}
+
+type Entry<V> = { value: V; size: number; isUsed: boolean }
+
+/** The first entry, from the oldest on, that was not used; those before it lose their mark and go to the end. */
+function findUnused<K, V>(entries: Map<K, Entry<V>>): K {
+  for (const [key, entry] of entries) {
+    if (!entry.isUsed) return key
+    entry.isUsed = false
+    entries.delete(key)
+    entries.set(key, entry)
+  }
+  throw new Error('an empty map has nothing to forget')
 }

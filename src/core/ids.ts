@@ -14,3 +14,6 @@ export function makeId(prefix: string): string {
   counter += 1
   return `${prefix}_${processPart}${counter.toString(36).padStart(5, '0')}`
 }
+
+/** The names of tenants, wherever they come from. They stand in log lines and keys as they are. */
+export const tenantPattern = /^[\w.:@-]{1,100}$/

@@ -6,6 +6,8 @@
 
 const LF = 0x0a
 const CR = 0x0d
+/** Between the events of a stream whose lines all end in CR alone: the standard allows it, and next to nobody writes so. */
+const emptyCrLine = Buffer.from('\r\r')
 
 /** The offset just behind the last complete event in `bytes`; 0 when none is complete. */
 export function endOfLastEvent(bytes: Buffer): number {
@@ -14,13 +16,14 @@ export function endOfLastEvent(bytes: Buffer): number {
   if (end > 1 && bytes[end - 1] === LF && bytes[end - 2] === LF) return end
   while (end > 0) {
     const lf = bytes.lastIndexOf(LF, end - 1)
-    if (lf < 1) return 0
+    if (lf < 1) break
     const before = bytes[lf - 1]
     if (before === LF) return lf + 1
     if (before === CR && lf > 1 && bytes[lf - 2] === LF) return lf + 1
     end = lf
   }
-  return 0
+  const cr = bytes.lastIndexOf(emptyCrLine)
+  return cr === -1 ? 0 : cr + emptyCrLine.length
 }
 
 /** The events in `bytes`, each with its separator, as views on it. `bytes` must end with a complete event. */
@@ -34,13 +37,23 @@ export function splitEvents(bytes: Buffer): Buffer[] {
     start = next + 1
     at = next
   }
+  return start === 0 ? splitCrEvents(bytes) : events
+}
+
+function splitCrEvents(bytes: Buffer): Buffer[] {
+  const events: Buffer[] = []
+  let start = 0
+  for (let at = bytes.indexOf(emptyCrLine); at !== -1; at = bytes.indexOf(emptyCrLine, start)) {
+    events.push(bytes.subarray(start, at + emptyCrLine.length))
+    start = at + emptyCrLine.length
+  }
   return events
 }
 
 /** The `data` of one event: its data lines joined by a newline, or null when it has none (a comment, say). */
 export function readEventData(event: Buffer): string | null {
   let data: string | null = null
-  for (const line of event.toString('utf8').split(/\r?\n/)) {
+  for (const line of event.toString('utf8').split(/\r\n?|\n/)) {
     if (!line.startsWith('data:')) continue
     const value = line.slice(line.startsWith('data: ') ? 6 : 5)
     data = data === null ? value : `${data}\n${value}`

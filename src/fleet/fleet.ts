@@ -23,6 +23,8 @@ type Member = {
 }
 
 const discoveryBytesMax = 4 * 1024 * 1024
+/** By then each process of this machine knows that an instance drains, and has told what it had sent there before. */
+const drainSettleMs = 50
 
 /** All instances of this process, kept as the plan says: local ones launched, remote ones known and probed. */
 export class Fleet implements Service {
@@ -167,7 +169,7 @@ export class Fleet implements Service {
       registry: this.registry,
       limits: () => ({
         ...this.#plan.config.health,
-        drainTimeoutMs: this.#plan.config.server.drainTimeoutMs,
+        ...this.#drainLimits,
       }),
       clock: this.#clock,
       log: this.#log,
@@ -182,7 +184,7 @@ export class Fleet implements Service {
     const instance = new Instance(spec, new Connections(spec.endpoint, this.#plan.config.timeouts))
     const stop = async () => {
       if (instance.state === 'ready' || instance.state === 'unready') this.registry.move(instance, 'draining')
-      await waitUntilIdle(instance, this.#plan.config.server.drainTimeoutMs, this.#clock)
+      await waitUntilIdle(instance, this.#drainLimits, this.#clock)
       this.registry.move(instance, 'stopped')
     }
     this.#members.set(spec.id, { instance, wish, process: null, stop })
@@ -202,6 +204,11 @@ export class Fleet implements Service {
     if (names.length === 0 || !this.registry.includes(instance)) return
     this.registry.change(instance, { ...instance.spec, models: new Map(names.map((name) => [name, name])) })
     this.#log.info({ instance: instance.id, models: names }, 'models discovered')
+  }
+
+  get #drainLimits(): { drainTimeoutMs: number; drainSettleMs: number } {
+    const { drainTimeoutMs, processes } = this.#plan.config.server
+    return { drainTimeoutMs, drainSettleMs: processes > 1 ? drainSettleMs : 0 }
   }
 
   /** Takes a member out of the fleet. */

@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert'
+import { Breaker } from './breaker.ts'
 import type { Connections, Endpoint } from './transport.ts'
 
 /** What an instance can be, and what it can become. An impossible transition is a bug and throws. */
@@ -22,8 +23,10 @@ export type InstanceSpec = {
   /** Share of the traffic beside its peers, for the policies that look at it; 1 is the usual. */
   weight: number
   inFlightMax: number
-  /** Calls that it works on at once; more wait in it. Left out where nobody has said. */
-  slots?: number
+  /** Calls that it works on at once; more wait in it. A remote instance doesn't tell: the configuration says. */
+  slots: number
+  /** False where nobody has said: then `slots` is a guess. Left out, they are known. */
+  areSlotsKnown?: boolean
   /** How its health is asked: `GET <base>/models`, `GET /health`, or not at all. */
   probe: 'models' | 'health' | 'off'
   /** Public model name -> the name this instance knows it by. */
@@ -35,12 +38,6 @@ export type InstanceSpec = {
 /** Time to the first byte, as a moving average; see `latency.ts`. */
 export type LatencyEstimate = { estimateMs: number; updatedAtMs: number }
 
-/**
- * What is taken for the slots of a server that doesn't tell them. Most batch at least so many, and where a server runs
- * fewer (Ollama: four), its own waiting line is short and live latency tells the queue to run less.
- */
-const slotsUnknown = 16
-
 /** One model instance as the router sees it: its contract, its state and its live counts. */
 export class Instance {
   readonly id: string
@@ -48,6 +45,7 @@ export class Instance {
   readonly connections: Connections
   /** Weight, limits and model names may change while it runs; where it listens may not. */
   spec: InstanceSpec
+  /** Requests under way there: those of this process, and what other processes of this machine have told. */
   inFlight = 0
   /** Bytes of the request bodies sent to it that wait for the first byte of their answer. */
   waitingBytes = 0
@@ -57,10 +55,13 @@ export class Instance {
   ejectedUntilMs = 0
   /** Until then (monotonic ms) the instance gets no traffic: it said that it is busy. */
   busyUntilMs = 0
+  /** Half of its calls fail, or are slow; see `outlier.ts`. */
+  readonly breaker = new Breaker()
   readonly latency: LatencyEstimate = { estimateMs: 0, updatedAtMs: 0 }
-  #state: InstanceState = 'starting'
+  #state: InstanceState
 
-  constructor(spec: InstanceSpec, connections: Connections) {
+  constructor(spec: InstanceSpec, connections: Connections, state: InstanceState = 'starting') {
+    this.#state = state
     this.id = spec.id
     this.kind = spec.kind
     this.spec = spec
@@ -71,9 +72,9 @@ export class Instance {
     return this.spec.weight
   }
 
-  /** Calls that it works on at once, as far as is known. */
+  /** Calls that it works on at once. */
   get slots(): number {
-    return this.spec.slots ?? Math.min(this.spec.inFlightMax, slotsUnknown)
+    return this.spec.slots
   }
 
   get state(): InstanceState {
@@ -87,13 +88,23 @@ export class Instance {
     this.#state = state
   }
 
-  /** `available = ready && !ejected && !busy && inFlight < limit` */
+  /** `available = ready && !ejected && !busy && inFlight < limit && breaker allows` */
   isAvailable(nowMs: number): boolean {
+    return this.hasRoom(nowMs) && this.breaker.allows(nowMs)
+  }
+
+  /** Available as far as everything but its breaker says. */
+  hasRoom(nowMs: number): boolean {
     return (
       this.#state === 'ready' &&
       this.inFlight < this.spec.inFlightMax &&
       nowMs >= this.ejectedUntilMs &&
       nowMs >= this.busyUntilMs
     )
+  }
+
+  /** Whether traffic is meant for it, though it may be full or busy at the moment. */
+  isServing(nowMs: number): boolean {
+    return this.#state === 'ready' && nowMs >= this.ejectedUntilMs && this.breaker.allows(nowMs)
   }
 }

@@ -14,6 +14,8 @@ export type LaunchLimits = {
   restartDelayMs: number
   restartDelayMaxMs: number
   drainTimeoutMs: number
+  /** How long others may go on sending to an instance after it was taken out of the traffic. */
+  drainSettleMs: number
 }
 
 /** What the engine tells its parent over the IPC channel. */
@@ -106,7 +108,7 @@ export class LocalProcess implements Service {
     this.#stopping.abort(new Error('stopping'))
     if (child && child.exitCode === null && child.signalCode === null) {
       const exited = once(child, 'exit')
-      await waitUntilIdle(this.#instance, this.#limits().drainTimeoutMs, this.#clock)
+      await waitUntilIdle(this.#instance, this.#limits(), this.#clock)
       child.kill('SIGTERM')
       const cancel = this.#clock.after(killAfterMs, () => child.kill('SIGKILL'))
       await exited
@@ -183,8 +185,13 @@ function describeEnd(child: ChildProcess): Promise<string> {
   })
 }
 
-/** Waits until an instance has nothing in flight, at most `limitMs`. */
-export async function waitUntilIdle(instance: Instance, limitMs: number, clock: Clock): Promise<void> {
-  const deadlineMs = clock.now() + limitMs
+/** Waits until an instance has nothing in flight, at most `drainTimeoutMs`. */
+export async function waitUntilIdle(
+  instance: Instance,
+  { drainTimeoutMs, drainSettleMs }: Pick<LaunchLimits, 'drainTimeoutMs' | 'drainSettleMs'>,
+  clock: Clock,
+): Promise<void> {
+  const deadlineMs = clock.now() + drainTimeoutMs
+  if (drainSettleMs > 0) await clock.sleep(drainSettleMs)
   while (instance.inFlight > 0 && clock.now() < deadlineMs) await clock.sleep(10)
 }

@@ -1,3 +1,4 @@
+import type { BreakerLimits, Complaint } from './breaker.ts'
 import type { Instance } from './instance.ts'
 
 export type EjectionLimits = {
@@ -40,10 +41,41 @@ export function recordSuccess(instance: Instance, limits: EjectionLimits, nowMs:
   }
 }
 
+/**
+ * Opens the breaker of an instance that its calls complain of, unless that would do more harm than good:
+ * - of the peers that are ready, no more than `ejectShareMax` may be out, ejections included, and never the last one;
+ * - when most of the others are as slow, the load is at fault and not the instance.
+ *
+ * Returns for how long the breaker opened, in ms, or 0.
+ */
+export function tripOutlier(
+  instance: Instance,
+  complaint: Complaint,
+  peers: readonly Instance[],
+  limits: EjectionLimits & BreakerLimits,
+  nowMs: number,
+): number {
+  let ready = 0
+  let out = 0
+  let well = 0
+  for (const peer of peers) {
+    if (peer.state !== 'ready') continue
+    ready += 1
+    if (nowMs < peer.ejectedUntilMs || peer.breaker.state !== 'closed') out += 1
+    else if (peer !== instance && !peer.breaker.isTroubled(nowMs, limits)) well += 1
+  }
+  if (out + 1 > limits.ejectShareMax * ready || out + 1 >= ready) return 0
+  if (complaint === 'slow' && well * 2 < ready - out - 1) return 0
+  // What has led to this must not eject it as well, once it is back.
+  instance.failuresConsecutive = 0
+  return instance.breaker.trip(nowMs, limits)
+}
+
 /** A new process under the old name: what its predecessor did is not held against it. */
 export function forgive(instance: Instance): void {
   instance.failuresConsecutive = 0
   instance.ejections = 0
   instance.ejectedUntilMs = 0
   instance.busyUntilMs = 0
+  instance.breaker.forgive()
 }

@@ -67,6 +67,7 @@ function wishLocals(
       weight: config.weight,
       inFlightMax: config.parallel + config.waitingMax,
       slots: config.parallel,
+      areSlotsKnown: true,
       probe: 'health',
       models: new Map([[config.name, config.name]]),
       version,
@@ -75,6 +76,9 @@ function wishLocals(
     return { spec, identity: [version, ...engineArgs], engineArgs }
   })
 }
+
+/** What most servers work on at once at the least. */
+const slotsGuess = 16
 
 function wishRemote(upstream: UpstreamConfig, env: Surroundings['env']): Wish {
   const url = new URL(upstream.url)
@@ -85,6 +89,8 @@ function wishRemote(upstream: UpstreamConfig, env: Surroundings['env']): Wish {
     endpoint: { origin: url.origin, basePath: url.pathname.replace(/\/$/, ''), socketPath: null, apiKey },
     weight: upstream.weight,
     inFlightMax: upstream.inFlightMax,
+    slots: Math.min(upstream.slots || slotsGuess, upstream.inFlightMax),
+    areSlotsKnown: upstream.slots > 0,
     probe: upstream.probe,
     models: new Map(Object.entries(upstream.models)),
     version: upstream.url,

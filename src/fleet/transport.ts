@@ -63,10 +63,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseStart(
-    _controller: Dispatcher.DispatchController,
+    controller: Dispatcher.DispatchController,
     status: number,
     headers: Record<string, string | string[] | undefined>,
   ): void {
+    // Nobody reads them, and each is a view of the packet they came in, which stays as long as the answer takes.
+    controller.rawHeaders = null
     // 1xx answers announce another one.
     if (!this.#closed && status >= 200) this.#receiver.onHead(status, headers)
   }

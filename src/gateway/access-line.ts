@@ -8,10 +8,12 @@ export function formatAccessLine(
   record: RequestRecord,
   line: { level: number; time: string; durationMs: number },
 ): string {
-  const { ttftMs, error, cache, prompt } = record
+  const { ttftMs, error, cache, prompt, caller } = record
   return (
     `{"level":${line.level},"time":"${line.time}","requestId":"${record.id}","method":"${record.method}"` +
     `,"endpoint":"${record.endpoint}","status":${record.status},"durationMs":${round(line.durationMs)}` +
+    (caller.tenant === '' ? '' : `,"tenant":"${caller.tenant}"`) +
+    (caller.name === null ? '' : `,"caller":${quote(caller.name)}`) +
     `,"model":${quote(record.model)},"instance":${quote(record.instance)},"attempts":${record.attempts}` +
     `,"stream":${record.stream},"ttftMs":${ttftMs === null ? 'null' : round(ttftMs)}` +
     `,"promptTokens":${record.promptTokens},"completionTokens":${record.completionTokens}` +

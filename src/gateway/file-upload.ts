@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import { fail, type ApiError } from '../core/errors.ts'
+import { ApiError, fail } from '../core/errors.ts'
 import { keepSeconds } from '../queue/batches/batch-request.ts'
 import {
   uploadPurposes,
@@ -64,13 +64,32 @@ export async function receiveFile(
     await upload
       ?.discard()
       .catch((err: unknown) => request.log.warn({ err }, 'an upload is left to the next sweep'))
-    throw isBrokenForm(error) ? fail('invalid_request', { message: `${error.message}.` }) : error
+    throw explainForm(error, request)
   }
 }
 
-/** The parser complains in errors of its own, which carry no status. */
-const isBrokenForm = (error: unknown): error is Error =>
-  error instanceof Error && /^(Unexpected end|Part terminated|Multipart:|Malformed)/.test(error.message)
+/** What the parser of forms complains about in codes: the field, and what is to be said of it. */
+const complaints: Readonly<Record<string, readonly [param: string, what: string]>> = {
+  FST_FILES_LIMIT: ['file', 'must be one file; send each in a request of its own'],
+  FST_FIELDS_LIMIT: ['body', `must have at most ${uploadLimits.fields} fields beside the file`],
+  FST_PARTS_LIMIT: ['body', `must have at most ${uploadLimits.parts} parts`],
+  FST_PROTO_VIOLATION: ['body', 'has a field of a name that is not allowed, such as `constructor`'],
+  FST_INVALID_JSON_FIELD_ERROR: ['body', 'has a field sent as JSON; send fields as plain text'],
+}
+
+/** What the parser and the connection complain about, in our own words; anything else is as it was. */
+function explainForm(error: unknown, { raw }: FastifyRequest): unknown {
+  if (!(error instanceof Error) || error instanceof ApiError) return error
+  const { code = '' } = error as NodeJS.ErrnoException
+  // The client is gone: there is nobody to tell, and nothing wrong with this server.
+  if (brokenOff.has(code) && raw.destroyed && !raw.complete) return fail('client_closed')
+  const known = complaints[code]
+  if (known) return invalid(...known)
+  if (!/^(Unexpected end|Part terminated|Multipart:|Malformed)/.test(error.message)) return error
+  return invalid('body', 'is not a whole form: send multipart/form-data up to and with its last boundary')
+}
+
+const brokenOff = new Set(['FST_MP_PREMATURE_CLOSE', 'ERR_STREAM_PREMATURE_CLOSE', 'ECONNRESET'])
 
 function readPurpose(fields: ReadonlyMap<string, string>): FilePurpose {
   const purpose = fields.get('purpose')
@@ -99,5 +118,6 @@ function cleanName(name: string | undefined): string {
   return clean.toWellFormed() || 'file'
 }
 
-const invalid = (param: string, what: string): ApiError =>
-  fail('invalid_request', { message: `\`${param}\` ${what}.`, param: param.slice(0, 100) })
+function invalid(param: string, what: string): ApiError {
+  return fail('invalid_request', { message: `\`${param}\` ${what}.`, param: param.slice(0, 100) })
+}

@@ -17,11 +17,12 @@ import { ResponseStream, toChunk, type ResponseEvent } from '../router/responses
 import { makeTaskId } from '../storage/task-id.ts'
 import { EventStream } from './event-stream.ts'
 import type { ApiParts } from './parts.ts'
+import { appendRateHeaders } from './limits/rate-headers.ts'
 import { explain } from './reply.ts'
 import type { RequestRecord } from './request-record.ts'
 import type { AskedResponse } from './response-body.ts'
 
-export type LiveParts = Pick<ApiParts, 'clock' | 'log' | 'settings'> & {
+export type LiveParts = Pick<ApiParts, 'clock' | 'log' | 'settings' | 'door'> & {
   router: Pick<Router, 'run' | 'resolve'>
   responses: StoredResponses
 }
@@ -37,7 +38,7 @@ export async function answerLive(
   const { clock } = parts
   const nowMs = clock.wallMs()
   const identity = { id: makeTaskId('resp', nowMs), createdAtMs: nowMs }
-  const answer = new LiveAnswer(parts, asked, identity, http.record)
+  const answer = new LiveAnswer(parts, asked, identity, http)
   return asked.request.stream ? answer.stream(reply) : answer.whole(reply)
 }
 
@@ -45,12 +46,15 @@ class LiveAnswer {
   readonly #parts: LiveParts
   readonly #asked: AskedResponse
   readonly #identity: ResponseIdentity
+  readonly #http: FastifyRequest
   readonly #record: RequestRecord
   /** Aborted when the client is gone, or the answer is of no use. */
   readonly #cut = new AbortController()
   #isAbandoned = false
 
-  constructor(parts: LiveParts, asked: AskedResponse, identity: ResponseIdentity, record: RequestRecord) {
+  constructor(parts: LiveParts, asked: AskedResponse, identity: ResponseIdentity, http: FastifyRequest) {
+    const { record } = http
+    this.#http = http
     this.#parts = parts
     this.#asked = asked
     this.#identity = identity
@@ -67,7 +71,7 @@ class LiveAnswer {
       onFailure: () => this.#cut.abort(),
     })
     const outcome = await this.#ask(sink)
-    for (const [name, value] of headersOf(sink.answered)) reply.header(name, value)
+    for (const [name, value] of headersOf(sink.answered, this.#record)) reply.header(name, value)
     if (outcome.kind === 'refused') {
       return reply.code(outcome.status).type('application/json').send(outcome.body)
     }
@@ -97,10 +101,14 @@ class LiveAnswer {
         noteHead(this.#record, head, clock)
         isOpen = true
         reply.hijack()
-        const headers = Object.fromEntries([['x-request-id', this.#record.id], ...headersOf(head)])
+        const headers = Object.fromEntries([
+          ['x-request-id', this.#record.id],
+          ...headersOf(head, this.#record),
+        ])
         events.open(headers, format(translator.start()))
       },
       onChunks: (chunks, resume) => {
+        this.#record.events += chunks.length
         const text = format(chunks.flatMap((chunk) => translator.push(chunk)))
         if (text === '') return true
         waiting += 1
@@ -117,7 +125,7 @@ class LiveAnswer {
     try {
       const outcome = await this.#ask(sink)
       if (outcome.kind === 'refused') {
-        for (const [name, value] of headersOf(sink.answered)) reply.header(name, value)
+        for (const [name, value] of headersOf(sink.answered, this.#record)) reply.header(name, value)
         return await reply.code(outcome.status).type('application/json').send(outcome.body)
       }
       const late = outcome.kind === 'whole' ? translator.push(toChunk(outcome.chat)) : []
@@ -147,6 +155,19 @@ class LiveAnswer {
   async #ask(sink: ChatSink): Promise<ChatOutcome> {
     const { chatBody: body, sessionKey, headers } = this.#asked
     const call = new ChatCall({ id: this.#record.id, body, sessionKey, headers })
+    const { request } = this.#asked
+    this.#record.promptEstimate = call.promptTokens
+    call.ask = await this.#parts.door(
+      this.#record,
+      {
+        model: call.model,
+        resolved: this.#record.model,
+        tier: request.serviceTier,
+        tokens: call.promptTokens + call.answerTokens,
+      },
+      this.#http.headers,
+    )
+    if (this.#isAbandoned) throw fail('client_closed')
     try {
       await this.#parts.router.run(call, sink, this.#cut.signal)
     } catch (thrown) {
@@ -183,13 +204,20 @@ function noteUsage(record: RequestRecord, { usage }: ResponseObject): void {
   record.cachedTokens = usage.input_tokens_details.cached_tokens
 }
 
-function headersOf(head: AnswerHead | null): [string, string][] {
+function headersOf(head: AnswerHead | null, { pass }: RequestRecord): [string, string][] {
   if (!head) return []
+  const rates: string[] = []
+  if (pass?.rates) appendRateHeaders(rates, pass.rates)
   return [
+    ...toPairs(rates),
     ['x-autoglm-model', toHeaderValue(head.model)],
     ['x-autoglm-instance', toHeaderValue(head.instance.id)],
     ...(head.retryAfter === null ? [] : [['retry-after', head.retryAfter] as [string, string]]),
   ]
+}
+
+function toPairs(list: readonly string[]): [string, string][] {
+  return list.flatMap((name, at) => (at % 2 === 0 ? [[name, list[at + 1] ?? ''] as [string, string]] : []))
 }
 
 /** Names may hold any character, header values only some: the others are percent-encoded. */

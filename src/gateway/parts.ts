@@ -1,3 +1,4 @@
+import type { TenantSettings } from '../config/schema.ts'
 import type { Clock } from '../core/clock.ts'
 import type { Registry } from '../fleet/registry.ts'
 import type { Batches } from '../queue/batches/batches.ts'
@@ -11,6 +12,8 @@ import type { Store } from '../storage/store.ts'
 import type { ResultCache } from '../storage/result-cache.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { MetricsRegistry } from '../telemetry/metrics.ts'
+import type { AccessParts } from './auth/access-parts.ts'
+import type { LiveDoor } from './live-door.ts'
 
 /** Settings of the gateway that a reload may change; read at each request. */
 export type GatewaySettings = {
@@ -25,7 +28,8 @@ export type GatewaySettings = {
 /** What a server is made of, whatever it offers. */
 export type GatewayParts = {
   registry: Registry
-  metrics: MetricsRegistry
+  /** What /metrics shows. */
+  metrics: Pick<MetricsRegistry, 'expose' | 'contentType'>
   clock: Clock
   log: Logger
   /** What is wrong with the storage, in a sentence; null when it takes writes. */
@@ -51,4 +55,10 @@ export type ApiParts = {
   clock: Clock
   log: Logger
   settings: () => GatewaySettings
+  /** What is a tenant's own. */
+  settingsOf: (tenant: string) => TenantSettings
+  /** Keys, tokens and tenants. */
+  access: AccessParts
+  /** Where live requests are let in. */
+  door: LiveDoor
 }

@@ -4,6 +4,8 @@ import { toErrorBody, type ApiError } from '../core/errors.ts'
 import { skipSpace } from '../core/json.ts'
 import { formatEvent, readEventData, splitEvents } from '../core/sse.ts'
 import type { AnswerHead, Sink } from '../router/call.ts'
+import { readTokenCount } from '../router/calls/token-count.ts'
+import { appendRateHeaders } from './limits/rate-headers.ts'
 import { replyWithError } from './reply.ts'
 import type { RequestBook } from './request-book.ts'
 import type { RequestRecord } from './request-record.ts'
@@ -85,7 +87,7 @@ export class Relay implements Sink {
     const response = this.#response
     if (!response.headersSent) {
       this.#record.status = error.status
-      replyWithError(response, error, this.#record.id)
+      replyWithError(response, error, this.#record)
     } else if (this.#isStream) {
       response.end(formatEvent(toErrorBody(error)))
       this.#watchRest()
@@ -100,11 +102,13 @@ export class Relay implements Sink {
     const headers = ['content-type', head.contentType, 'x-request-id', this.#record.id]
     headers.push('x-autoglm-model', toHeaderValue(head.model))
     headers.push('x-autoglm-instance', toHeaderValue(head.instance.id))
-    const { cache, cacheAgeMs } = this.#record
+    const { cache, cacheAgeMs, pass } = this.#record
     if (cache !== null) headers.push('x-autoglm-cache', cache)
     if (cacheAgeMs !== null) headers.push('age', String(Math.floor(cacheAgeMs / 1000)))
     if (head.contentLength !== null) headers.push('content-length', String(head.contentLength))
     if (head.retryAfter !== null) headers.push('retry-after', head.retryAfter)
+    const rates = pass === null ? null : pass.rates
+    if (rates !== null) appendRateHeaders(headers, rates)
     if (this.#isStream) headers.push('cache-control', 'no-cache', 'x-accel-buffering', 'no')
     this.#response.writeHead(head.status, headers)
   }
@@ -142,6 +146,7 @@ export class Relay implements Sink {
       noteUsage(this.#record, readLastUsage(chunk))
       return chunk
     }
+    this.#record.events += 1
     if (!hasUsageObject(chunk)) return chunk
     const shown = splitEvents(chunk).filter((event) => {
       const data = event.includes(usageKey) ? parseEvent(event) : null
@@ -201,15 +206,9 @@ function readLastUsage(body: Buffer): Usage | null {
   }
 }
 
-/** A counter must not fall, nor jump to the moon, because an instance miscounts. */
-function isTokenCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= 1e9
-}
-
 function noteUsage(record: RequestRecord, usage: Usage | null | undefined): void {
   if (!usage) return
-  const count = (value: unknown) => (isTokenCount(value) ? value : null)
-  record.promptTokens = count(usage.prompt_tokens)
-  record.completionTokens = count(usage.completion_tokens)
-  record.cachedTokens = count(usage.prompt_tokens_details?.cached_tokens)
+  record.promptTokens = readTokenCount(usage.prompt_tokens)
+  record.completionTokens = readTokenCount(usage.completion_tokens)
+  record.cachedTokens = readTokenCount(usage.prompt_tokens_details?.cached_tokens)
 }

@@ -28,7 +28,13 @@ export function readBody(
     if (first === noBody) first = chunk
     else (rest ??= [first]).push(chunk)
   })
-  request.on('end', () => done(null, rest ? Buffer.concat(rest, length) : first))
+  request.on('end', () => {
+    const body = rest ? Buffer.concat(rest, length) : first
+    // The listeners stay for as long as the answer takes: they must not keep the bytes.
+    first = noBody
+    rest = null
+    done(null, body)
+  })
 }
 
 function judgeHead({ headers }: IncomingMessage, bytesMax: number): ApiError | null {

@@ -1,8 +1,10 @@
 import type { Clock } from '../core/clock.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { formatAccessLine } from './access-line.ts'
+import { nobody } from './auth/caller.ts'
 import type { RequestMetrics } from './request-metrics.ts'
 import type { RequestRecord } from './request-record.ts'
+import { readUsedTokens } from './used-tokens.ts'
 
 /** Pino's numbers. */
 const levels = { debug: 20, info: 30 } as const
@@ -13,6 +15,7 @@ export class RequestBook {
   readonly #log: Logger
   readonly #writeLine: (line: string) => void
   readonly metrics: RequestMetrics
+  readonly #onEnd: (record: RequestRecord, durationMs: number) => void
   #secondMs = 0
   #secondText = ''
 
@@ -21,11 +24,14 @@ export class RequestBook {
     log: Logger
     writeLine: (line: string) => void
     metrics: RequestMetrics
+    /** Called once for each request, with all that is known of it. */
+    onEnd?: (record: RequestRecord, durationMs: number) => void
   }) {
     this.#clock = parts.clock
     this.#log = parts.log
     this.#writeLine = parts.writeLine
     this.metrics = parts.metrics
+    this.#onEnd = parts.onEnd ?? (() => {})
   }
 
   open(id: string, method: string, endpoint: string): RequestRecord {
@@ -35,6 +41,8 @@ export class RequestBook {
       method,
       endpoint,
       startedAtMs: this.#clock.now(),
+      caller: nobody,
+      pass: null,
       status: 0,
       model: null,
       instance: null,
@@ -43,6 +51,8 @@ export class RequestBook {
       promptTokens: null,
       cachedTokens: null,
       completionTokens: null,
+      promptEstimate: 0,
+      events: 0,
       ttftMs: null,
       error: null,
       cache: null,
@@ -65,6 +75,8 @@ export class RequestBook {
     const durationMs = this.ageMs(record)
     this.metrics.inFlight -= 1
     this.metrics.observe(record, durationMs)
+    record.pass?.settle(countTokens(record))
+    this.#onEnd(record, durationMs)
     // Health checks and scrapes come every few seconds: they are not what the log is read for.
     const isWanted = record.endpoint.startsWith('/v1') || record.endpoint === 'unmatched'
     if (!this.#log.isLevelEnabled(isWanted ? 'info' : 'debug')) return
@@ -82,4 +94,12 @@ export class RequestBook {
     }
     return `${this.#secondText}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`
   }
+}
+
+/** What the limits are told at the end; null lets the estimate stand. */
+function countTokens(record: RequestRecord): number | null {
+  const used = readUsedTokens(record)
+  if (used !== null) return used.prompt + used.completion
+  // Who hangs up before the first byte may have had an instance work all the same.
+  return record.error === 'client_closed' && record.cache !== 'hit' ? null : 0
 }

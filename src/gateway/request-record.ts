@@ -1,4 +1,6 @@
 import type { ErrorCode } from '../core/errors.ts'
+import type { Pass } from './limits/limiter.ts'
+import type { Caller } from './auth/caller.ts'
 
 /**
  * `hit`: the answer was there already, or on its way to an equal call. `miss`: a model answered, and whoever asks the
@@ -13,6 +15,10 @@ export type RequestRecord = {
   /** The route's pattern, such as `/v1/models/:id`; `unmatched` when there is none. */
   readonly endpoint: string
   readonly startedAtMs: number
+  /** Who asks; `nobody` until that is known, and on routes that are for all. */
+  caller: Caller
+  /** What the limits gave it; null where none were asked, or it was refused. */
+  pass: Pass | null
   status: number
   model: string | null
   instance: string | null
@@ -21,6 +27,10 @@ export type RequestRecord = {
   promptTokens: number | null
   cachedTokens: number | null
   completionTokens: number | null
+  /** Tokens of the prompt by its length; 0 until it is known. */
+  promptEstimate: number
+  /** Events of the stream that have come from the instance, or pieces of several. */
+  events: number
   /** From the request's arrival to the first byte of its answer. */
   ttftMs: number | null
   error: ErrorCode | null

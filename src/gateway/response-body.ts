@@ -7,7 +7,6 @@ import type { Item } from '../router/responses/items.ts'
 import { parseResponsesBody, type ResponsesRequest } from '../router/responses/request.ts'
 import type { StoredResponses } from '../queue/responses/stored-responses.ts'
 import type { GatewaySettings } from './parts.ts'
-import { readTenant } from './tenant.ts'
 
 /** A request for a response, read and checked, with the conversation that it goes on from. */
 export type AskedResponse = {
@@ -24,10 +23,10 @@ export type AskedResponse = {
 
 /** Throws an ApiError that names the field at fault. */
 export async function readResponseRequest(
-  { headers, body }: FastifyRequest,
+  { headers, body, record }: FastifyRequest,
   parts: { responses: StoredResponses; settings: () => GatewaySettings },
 ): Promise<AskedResponse> {
-  const tenant = readTenant({ headers })
+  const { tenant } = record.caller
   const { jsonDepthMax, sessionHeader } = parts.settings()
   const fields = parseBody(Buffer.isBuffer(body) ? body : Buffer.alloc(0), jsonDepthMax)
   const request = parseResponsesBody(fields)

@@ -11,7 +11,6 @@ import { readCacheControl, type CacheWish } from './cache-control.ts'
 import type { RequestRecord } from './request-record.ts'
 import { describeAsides, isDeterministic, makeCacheKey } from './response-cache-key.ts'
 import { NotShared, SharedAnswer } from './shared-answer.ts'
-import { readTenant } from './tenant.ts'
 
 /** What is known of a call that the cache takes part in. */
 export type CachePlan = {
@@ -54,12 +53,15 @@ export class ResponseCache {
   }
 
   /** Decides whether the cache takes part in a call to `model`. Null, after a look at a few fields, when it does not. */
-  plan(call: ParsedCall, headers: IncomingHttpHeaders, model: string | null): CachePlan | null {
+  plan(
+    call: ParsedCall,
+    from: { headers: IncomingHttpHeaders; tenant: string; model: string | null },
+  ): CachePlan | null {
+    const { headers, tenant, model } = from
     if (model === null || !this.#cache.isEnabled) return null
     const wish = readCacheControl(headers['cache-control'])
     const fields = call.cacheFields()
     if (!wish.writes || (wish.maxAgeMs === null && !isDeterministic(call.path, fields))) return null
-    const tenant = readTenant({ headers })
     const version = this.#registry.versionOf(model)
     const key = makeCacheKey({ path: call.path, stream: call.stream, fields }, { tenant, model, version })
     return key === null ? null : { key, wish, tenant, model, version, asides: describeAsides(fields) }

@@ -1,29 +1,31 @@
-import {
-  createServer,
-  STATUS_CODES,
-  type IncomingMessage,
-  type RequestListener,
-  type Server,
-  type ServerResponse,
-} from 'node:http'
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import type { Server as TlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
+import type { SecureContextOptions } from 'node:tls'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { type FastifyError, type FastifyInstance, type onRequestHookHandler } from 'fastify'
 import type { Clock } from '../core/clock.ts'
-import { ApiError, fail, SetupError, toApiError, toErrorBody } from '../core/errors.ts'
+import { fail, SetupError } from '../core/errors.ts'
 import { makeId } from '../core/ids.ts'
 import type { Service } from '../core/service.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Api } from './api.ts'
+import { accessOf, requireAccess, type Access } from './auth/access.ts'
+import type { Caller, Gate } from './auth/caller.ts'
+import { answerBrokenRequest } from './broken-request.ts'
+import { makeListener, type ListenerLimits } from './listener.ts'
+import { translateError } from './framework-errors.ts'
+import { judgeHead } from './request-head.ts'
+import { RouteTable } from './route-table.ts'
 import { explain, refuse, replyWithError } from './reply.ts'
 import type { RequestBook } from './request-book.ts'
 import type { RequestRecord } from './request-record.ts'
 import { addDocsRoutes } from './routes/docs.ts'
 import { addHealthRoutes } from './routes/health.ts'
 import { addMetricsRoute } from './routes/metrics.ts'
-import type { DirectHandler } from './routes/model-calls.ts'
 import type { GatewayParts } from './parts.ts'
+import { readTlsFiles, watchTlsFiles } from './tls-files.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -31,21 +33,25 @@ declare module 'fastify' {
   }
 }
 
-export type ServerLimits = {
+export type ServerLimits = ListenerLimits & {
   host: string
   port: number
   bodyBytesMax: number
-  headersTimeoutMs: number
-  requestTimeoutMs: number
-  keepAliveTimeoutMs: number
   drainTimeoutMs: number
 }
 
-/** How often connections that are too slow are looked for. */
-const slowCheckMs = 500
 /** The page at /docs loads nothing from elsewhere and talks to this server alone. */
 const docsPolicy =
   "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+const noError = () => undefined
+/** All of them ask for the same. */
+const callAccess = accessOf('POST', '/v1/chat/completions')
+/** No other page may hold ours in a frame, guess at its type or learn its address. */
+const pageHeaders = {
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+}
 const requestIdPattern = /^[\w.:-]{1,128}$/
 
 /** The HTTP server: takes requests, gives each an id and a record, hands them to the routes, and drains at the end. */
@@ -57,13 +63,16 @@ export class GatewayServer implements Service {
   readonly #book: RequestBook
   readonly #parts: GatewayParts
   readonly #api: Api
+  readonly #gate: Gate
   #app: FastifyInstance | null = null
-  /** Requests that have no complete answer yet, by their socket. */
-  readonly #asked = new WeakMap<Socket, IncomingMessage>()
+  /** Answers that are not complete yet, by their socket. */
+  readonly #asked = new WeakMap<Socket, ServerResponse>()
   #draining = false
+  #stopWatching = () => {}
 
-  constructor(parts: GatewayParts & { limits: ServerLimits; book: RequestBook; api: Api }) {
+  constructor(parts: GatewayParts & { limits: ServerLimits; book: RequestBook; api: Api; gate: Gate }) {
     this.#api = parts.api
+    this.#gate = parts.gate
     this.#limits = parts.limits
     this.#clock = parts.clock
     this.#log = parts.log
@@ -75,14 +84,21 @@ export class GatewayServer implements Service {
   get url(): string {
     const address = this.#app?.server.address() as AddressInfo | null | undefined
     const { host } = this.#limits
-    return `http://${host.includes(':') ? `[${host}]` : host}:${address?.port ?? this.#limits.port}`
+    const scheme = this.#limits.tls.certFile === '' ? 'http' : 'https'
+    return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${address?.port ?? this.#limits.port}`
   }
 
   /** Listens; throws a SetupError when the address can't be had. */
   async start(): Promise<void> {
-    const app = await this.#build()
+    const { host, port, tls } = this.#limits
+    const files = tls.certFile === '' ? null : await readTlsFiles(tls)
+    const app = await this.#build(files)
     this.#app = app
-    const { host, port } = this.#limits
+    if (files) {
+      const server = app.server as unknown as TlsServer
+      const onChange = (next: SecureContextOptions) => server.setSecureContext(next)
+      this.#stopWatching = watchTlsFiles(tls, files, { clock: this.#clock, log: this.#log, onChange })
+    }
     try {
       await app.listen({ host, port })
     } catch (error) {
@@ -95,6 +111,7 @@ export class GatewayServer implements Service {
     const app = this.#app
     if (!app || this.#draining) return
     this.#draining = true
+    this.#stopWatching()
     // Connections that fall idle during the drain would otherwise stay until their keep-alive ends.
     const stopSweeping = this.#clock.every(20, () => app.server.closeIdleConnections())
     const cancelCut = this.#clock.after(this.#limits.drainTimeoutMs, () => app.server.closeAllConnections())
@@ -109,21 +126,29 @@ export class GatewayServer implements Service {
     this.#app?.server.closeAllConnections()
   }
 
-  async #build(): Promise<FastifyInstance> {
+  async #build(files: SecureContextOptions | null): Promise<FastifyInstance> {
     const limits = this.#limits
-    const { calls } = this.#api
     const app = Fastify({
       bodyLimit: limits.bodyBytesMax,
-      serverFactory: (handler) => this.#listenWith(calls, handler),
+      serverFactory: (handler) =>
+        makeListener({
+          limits,
+          files,
+          handle: (request, response) => this.#dispatch(request, response, handler),
+        }),
       forceCloseConnections: 'idle',
       return503OnClosing: false,
       routerOptions: { maxParamLength: 512 },
       genReqId: chooseId,
-      // A whole request waits for its answer on this socket: another answer must not be taken for it.
-      clientErrorHandler: (error, socket) =>
-        this.#asked.get(socket)?.complete ? socket.destroy() : answerBrokenRequest(error, socket),
+      // A whole request waits for its answer on this socket, or a part of one has it: another must not follow.
+      clientErrorHandler: (error, socket) => {
+        const answer = this.#asked.get(socket)
+        if (answer?.req.complete) socket.destroy()
+        else if (answer?.headersSent) socket.destroySoon()
+        else answerBrokenRequest(error, socket)
+      },
       frameworkErrors: (error, request, reply) => {
-        replyWithError(reply.raw, translateError(error), request.id)
+        replyWithError(reply.raw, translateError(error), { id: request.id, pass: null })
       },
     })
     // Bodies stay bytes: each route reads from them what it needs and forwards them as they came.
@@ -138,6 +163,7 @@ export class GatewayServer implements Service {
     // Answers that a route writes itself carry the id already.
     app.addHook('onSend', (request, reply, payload, done) => {
       reply.header('x-request-id', request.id)
+      if (String(reply.getHeader('content-type')).startsWith('text/html')) reply.headers(pageHeaders)
       done(null, payload)
     })
     app.setErrorHandler((thrown: FastifyError, request, reply) => {
@@ -146,32 +172,27 @@ export class GatewayServer implements Service {
       refuse(reply.raw, request.record, explain(translateError(thrown), request, this.#log))
     })
 
-    const routes: { url: string; pattern: RegExp; methods: string[] }[] = []
+    const table = new RouteTable()
     app.addHook('onRoute', (route) => {
+      const [access] = [route.method].flat().map((method) => accessOf(method, route.url)) as [Access]
       // The route knows its own pattern: asking each request for it would build an object every time.
       const open: onRequestHookHandler = (request, reply, done) => {
         request.record = this.#open(request.raw, reply.raw, request.id, route.url)
-        done(this.#draining ? fail('shutting_down', { retryAfterMs: 1_000 }) : undefined)
-      }
-      route.onRequest = [open, ...[route.onRequest ?? []].flat()]
-      const pattern = new RegExp(`^${route.url.replaceAll(/:\w+/g, '[^/]+').replaceAll('*', '.*')}$`)
-      routes.push({ url: route.url, pattern, methods: [route.method].flat() })
-    })
-    app.setNotFoundHandler((request, reply) => {
-      const path = request.url.split('?')[0] ?? ''
-      const methods = new Set(
-        routes.filter(({ pattern }) => pattern.test(path)).flatMap((route) => route.methods),
-      )
-      if (methods.size === 0) {
-        throw fail('not_found', {
-          message: `There is no route ${request.method} ${request.url.slice(0, 200)}.`,
+        this.#enter(request.raw, request.record, access, (error) => {
+          if (!error) askForBody(request.raw, reply.raw)
+          done(error)
         })
       }
-      const allow = [...methods].join(', ')
-      reply.raw.setHeader('allow', allow)
-      throw fail('method_not_allowed', {
-        message: `${request.method} is not allowed here; allowed: ${allow}.`,
-      })
+      route.onRequest = [open, ...[route.onRequest ?? []].flat()]
+      if (route.schema && access === 'public') route.schema = { ...route.schema, security: [] }
+      table.add(route)
+    })
+    // Refused at once: a body that nobody wants is not collected first.
+    app.addHook('onRequest', (request, reply, done) =>
+      request.is404 ? done(table.refuse(request, reply.raw)) : done(),
+    )
+    app.setNotFoundHandler((request, reply) => {
+      throw table.refuse(request, reply.raw)
     })
 
     await app.register(swagger, {
@@ -182,43 +203,82 @@ export class GatewayServer implements Service {
           description: 'An OpenAI-compatible API over a fleet of model instances.',
           version: this.#parts.version,
         },
+        components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
+        security: [{ bearer: [] }],
       },
     })
     await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: docsPolicy })
     this.#api.addRoutes(app)
-    addHealthRoutes(app, this.#parts, () => this.#draining)
+    addHealthRoutes(app, {
+      ...this.#parts,
+      isDraining: () => this.#draining,
+      maySeeAll: ({ raw }) => this.#isAdmin(raw),
+    })
     addMetricsRoute(app, this.#parts)
     addDocsRoutes(app)
     return app
   }
 
-  /** The server behind Fastify. Model calls, which are nearly all requests, do not go through it. */
-  #listenWith(calls: ReadonlyMap<string, DirectHandler>, handleOther: RequestListener): Server {
-    const limits = this.#limits
-    const options = {
-      requestTimeout: limits.requestTimeoutMs,
-      headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
-      keepAliveTimeout: limits.keepAliveTimeoutMs,
-      connectionsCheckingInterval: slowCheckMs,
-      insecureHTTPParser: false,
-    }
-    return createServer(options, (request, response) => {
-      const path = request.url?.split('?', 1)[0] ?? ''
-      const call = request.method === 'POST' ? calls.get(path) : undefined
-      if (!call) return handleOther(request, response)
-      const record = this.#open(request, response, chooseId(request), path)
-      if (this.#draining) refuse(response, record, fail('shutting_down', { retryAfterMs: 1_000 }))
-      else call(request, response, record)
+  /** Model calls, which are nearly all requests, do not go through Fastify. */
+  #dispatch(request: IncomingMessage, response: ServerResponse, handleOther: RequestListener): void {
+    const problem = judgeHead(request)
+    const path = request.url?.split('?', 1)[0] ?? ''
+    const call = request.method === 'POST' ? this.#api.calls.get(path) : undefined
+    if (!call && !problem) return handleOther(request, response)
+    const record = this.#open(request, response, chooseId(request), call ? path : 'unmatched')
+    if (problem || !call) return refuse(response, record, problem ?? fail('internal'))
+    this.#enter(request, record, callAccess, (error) => {
+      if (error) refuse(response, record, explain(error, record, this.#log))
+      else {
+        askForBody(request, response)
+        call(request, response, record)
+      }
     })
+  }
+
+  /** Lets a request in, or says why not: whether the server takes any, who asks, and whether the caller may. */
+  #enter(
+    request: IncomingMessage,
+    record: RequestRecord,
+    access: Access,
+    answer: (error?: Error) => void,
+  ): void {
+    if (this.#draining) return answer(fail('shutting_down', { retryAfterMs: 1_000 }))
+    if (access === 'public') return answer()
+    const admit = (caller: Caller) => {
+      record.caller = caller
+      requireAccess(caller, access)
+    }
+    try {
+      const caller = this.#gate.identify(request)
+      if (caller instanceof Promise) {
+        const told = caller.then(admit).then(noError, (error: Error) => error)
+        return void told.then(answer)
+      }
+      admit(caller)
+    } catch (error) {
+      return answer(error as Error)
+    }
+    answer()
+  }
+
+  /** Of routes that are for all: whether an administrator asks. Who can't be known is none. */
+  async #isAdmin(request: IncomingMessage): Promise<boolean> {
+    try {
+      return (await this.#gate.identify(request)).roles.has('admin')
+    } catch {
+      return false
+    }
   }
 
   /** Opens the record of a request; it is closed with the answer. */
   #open(request: IncomingMessage, response: ServerResponse, id: string, endpoint: string): RequestRecord {
     const record = this.#book.open(id, request.method ?? 'GET', endpoint)
     const { socket } = request
-    this.#asked.set(socket, request)
+    this.#asked.set(socket, response)
     response.on('close', () => {
-      this.#asked.delete(socket)
+      // The next request on the connection may have come already: then its answer is the one to wait for.
+      if (this.#asked.get(socket) === response) this.#asked.delete(socket)
       // With an error noted, it was the server that gave up, and not the client.
       if (!response.writableFinished && record.error === null) {
         record.status = 499
@@ -233,48 +293,15 @@ export class GatewayServer implements Service {
   }
 }
 
+/** A client that waits to be asked for its body is asked only when it is let in. */
+function askForBody(request: IncomingMessage, response: ServerResponse): void {
+  if (request.headers.expect !== undefined) response.writeContinue()
+}
+
 /** The caller's own id where it is fit to be written into a log, else a new one. */
 function chooseId(request: IncomingMessage): string {
   const given = request.headers['x-request-id']
   return typeof given === 'string' && requestIdPattern.test(given) ? given : makeId('req')
-}
-
-/** What Fastify and Node complain about, in the words of our own table. */
-function translateError(error: FastifyError): ApiError {
-  if (error instanceof ApiError) return error
-  if (error.code === 'FST_ERR_CTP_BODY_TOO_LARGE') return fail('body_too_large')
-  if (error.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
-    return fail('unsupported_media_type', {
-      message: 'Send the body as JSON, with `content-type: application/json`.',
-    })
-  }
-  if (error.code?.startsWith('FST_ERR_CTP_')) return fail('invalid_json', { message: error.message })
-  if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
-    return fail('invalid_request', { message: error.message })
-  }
-  return toApiError(error)
-}
-
-/** Answers what is not even a request: no record, no route, only a socket. */
-function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
-    socket.destroy()
-    return
-  }
-  const known: Record<string, ApiError> = {
-    ERR_HTTP_REQUEST_TIMEOUT: fail('request_timeout'),
-    HPE_HEADER_OVERFLOW: fail('headers_too_large'),
-  }
-  const answer =
-    known[error.code ?? ''] ?? fail('invalid_request', { message: 'This is not a valid HTTP request.' })
-  const body = JSON.stringify(toErrorBody(answer))
-  const head = [
-    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status]}`,
-    'content-type: application/json; charset=utf-8',
-    `content-length: ${Buffer.byteLength(body)}`,
-    'connection: close',
-  ]
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
 }
 
 function explainListenError(error: NodeJS.ErrnoException, host: string, port: number): Error {

@@ -1,5 +1,5 @@
 import { nameBand, readPayload, type StepWork } from '../queue/task.ts'
-import type { TaskDetail, TaskError, TaskEvent, TaskRow, TaskUsage } from '../storage/store.ts'
+import type { TaskDetail, TaskError, TaskEvent, TaskRow, TaskUsage } from '../storage/task-store.ts'
 
 /** OpenAI's objects give times in whole Unix seconds. */
 const toSeconds = (ms: number | null): number | null => (ms === null ? null : Math.floor(ms / 1000))

@@ -1,5 +1,6 @@
 import { fail } from '../core/errors.ts'
 import type { Queue } from '../queue/queue.ts'
+import type { StoredResponses } from '../queue/responses/stored-responses.ts'
 import type { WebhookSettings } from '../queue/webhooks/settings.ts'
 import type { ApiParts } from './parts.ts'
 import { isId } from './task-query.ts'
@@ -7,6 +8,7 @@ import { isId } from './task-query.ts'
 /** What the routes of tasks are made of. */
 export type TaskParts = Pick<ApiParts, 'clock' | 'log' | 'settings'> & {
   queue: Queue
+  responses: Pick<StoredResponses, 'conversation'>
   webhooks: () => Pick<WebhookSettings, 'secrets' | 'allowPrivate'>
 }
 

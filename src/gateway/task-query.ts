@@ -2,7 +2,7 @@ import { fail, type ApiError } from '../core/errors.ts'
 import { readTimeMs } from '../queue/request-time.ts'
 import { taskRequestLimits } from '../queue/task-request.ts'
 import { toBand } from '../queue/task.ts'
-import type { TaskFilter } from '../storage/store.ts'
+import type { TaskFilter } from '../storage/task-store.ts'
 import { taskStatuses, type TaskStatus } from '../storage/task-states.ts'
 
 /** A query as Fastify gives it: a parameter that is there twice is an array. */

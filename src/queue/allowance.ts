@@ -1,4 +1,5 @@
 import type { Clock } from '../core/clock.ts'
+import type { Breaker } from '../fleet/breaker.ts'
 import type { Instance, InstanceSpec } from '../fleet/instance.ts'
 import type { LiveBook } from './live-signals.ts'
 import { groupPools, type Pool } from './pools.ts'
@@ -10,6 +11,7 @@ export type FleetMember = Pick<
   'state' | 'ejectedUntilMs' | 'busyUntilMs' | 'slots' | 'inFlight'
 > & {
   spec: Pick<InstanceSpec, 'models'>
+  breaker?: Pick<Breaker, 'allows'>
 }
 
 /** How many tasks may run beside live requests, for each pool of instances. */
@@ -74,7 +76,10 @@ export class Allowance {
 }
 
 const isUp = (instance: FleetMember, nowMs: number): boolean =>
-  instance.state === 'ready' && nowMs >= instance.ejectedUntilMs && nowMs >= instance.busyUntilMs
+  instance.state === 'ready' &&
+  nowMs >= instance.ejectedUntilMs &&
+  nowMs >= instance.busyUntilMs &&
+  instance.breaker?.allows(nowMs) !== false
 
 function tasksIn({ models }: Pool, running: ReadonlyMap<string, number>): number {
   let tasks = 0

@@ -1,8 +1,9 @@
 import { fail, toApiError, type ApiError } from '../core/errors.ts'
 import type { AnswerHead, Sink } from '../router/call.ts'
 import { compileParser, modelRoutes, type ParsedCall } from '../router/calls/completion-call.ts'
+import { readTokenCount } from '../router/calls/token-count.ts'
 import type { Router } from '../router/router.ts'
-import type { TaskUsage } from '../storage/store.ts'
+import type { TaskUsage } from '../storage/task-store.ts'
 import { CollectSink, tooLarge, type Answer } from './collect-sink.ts'
 import { isFoldable, StreamFold } from './fold-stream.ts'
 import type { Executor, JobContext } from './runner.ts'
@@ -123,8 +124,7 @@ export function readUsage(body: Buffer): TaskUsage | null {
   if (typeof usage !== 'object' || usage === null) return null
   const fields = usage as Record<string, unknown>
   const details = (fields['prompt_tokens_details'] ?? {}) as Record<string, unknown>
-  const count = (value: unknown) =>
-    Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= 1e9 ? (value as number) : 0
+  const count = (value: unknown) => readTokenCount(value) ?? 0
   return {
     promptTokens: count(fields['prompt_tokens']),
     completionTokens: count(fields['completion_tokens']),

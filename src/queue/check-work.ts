@@ -71,7 +71,8 @@ function checkCall({ endpoint, body }: CallWork, prefix: string, { checks, isSer
   })
 }
 
-function prefixParam(error: ApiError, prefix: string): ApiError {
+/** The error with the field as the task names it, such as `steps[1].body.model` for `model`. */
+export function prefixParam(error: ApiError, prefix: string): ApiError {
   if (error.param === null) return error
   const param = error.param === 'body' ? prefix : `${prefix}.${error.param}`
   return fail(error.code, { message: error.message.replace(`\`${error.param}\``, `\`${param}\``), param })

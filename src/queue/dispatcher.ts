@@ -2,7 +2,8 @@ import type { Clock } from '../core/clock.ts'
 import { fail } from '../core/errors.ts'
 import { makeId } from '../core/ids.ts'
 import type { Service } from '../core/service.ts'
-import { StoreUnavailable, type ClaimedTask, type Store } from '../storage/store.ts'
+import { StoreUnavailable, type Store } from '../storage/store.ts'
+import type { AttemptOutcome, ClaimedTask, TaskUsage } from '../storage/task-store.ts'
 import { isFinal } from '../storage/task-states.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Allowance } from './allowance.ts'
@@ -38,6 +39,21 @@ export type DispatcherParts = {
   drainMs: () => number
   log: Logger
   random?: () => number
+  /** Told of each attempt whose end was accepted by the store, once. */
+  onSettled?: (ended: EndedAttempt) => void
+}
+
+/** How an attempt ended, and whose it was. */
+export type EndedAttempt = {
+  tenant: string
+  /** The key by which the task was submitted; null for none. */
+  keyId: string | null
+  /** The model itself, where the task named an alias. */
+  model: string
+  outcome: AttemptOutcome
+  /** Of a task that was cancelled or expired while it was answered; null where nothing was said yet. */
+  cutUsage: TaskUsage | null
+  ranMs: number
 }
 
 /**
@@ -257,10 +273,16 @@ export class Dispatcher implements Service {
     }
     if (this.#isStopping) run.end('stopping')
     const end = await run.run(runner, {
-      noteTokens: (tokens) => progress.note(id, tokens),
+      noteTokens: (tokens) => {
+        run.producedTokens = tokens
+        progress.note(id, tokens)
+      },
       saveStep: async (step, result) => {
         const save = () => store.tasks.saveStep(id, attempt, { step, attempt, result })
-        if (await untilStored(save, clock, this.#giveUp.signal)) return
+        if (await untilStored(save, clock, this.#giveUp.signal)) {
+          run.stepsDone += 1
+          return
+        }
         run.end('lost')
         throw fail('client_closed')
       },
@@ -291,6 +313,11 @@ export class Dispatcher implements Service {
         return false
       }
       metrics.settled(end.outcome.kind, ranMs)
+      const { task, keyId, model } = run
+      const { outcome } = end
+      const isCut = outcome.kind === 'cancelled' || outcome.kind === 'expired'
+      const cutUsage = isCut ? run.estimateUsage() : null
+      this.#parts.onSettled?.({ tenant: task.tenant, keyId, model, outcome, cutUsage, ranMs })
       return isFinal(settled.status)
     } catch (thrown) {
       log.error(

@@ -1,6 +1,6 @@
 import type { Clock } from '../core/clock.ts'
 import type { Store } from '../storage/store.ts'
-import type { ProgressBoard } from './progress.ts'
+import type { ProgressView } from './progress.ts'
 
 /** A wake may get lost (another process, a broken connection): then a follower is late by this at most. */
 const pollMs = 1_000
@@ -13,10 +13,10 @@ export type Ring = 'changed' | 'progress' | 'poll' | 'aborted'
 /** Wakes those who follow tasks: one listener on the store for all of them. */
 export class TaskBells {
   readonly #clock: Clock
-  readonly #progress: ProgressBoard
+  readonly #progress: ProgressView
   readonly #bells = new Map<string, Set<() => void>>()
 
-  constructor(parts: { store: Store; clock: Clock; progress: ProgressBoard }) {
+  constructor(parts: { store: Store; clock: Clock; progress: ProgressView }) {
     this.#clock = parts.clock
     this.#progress = parts.progress
     parts.store.onWake((wake) => {
@@ -31,6 +31,8 @@ export class TaskBells {
     this.#bells.set(id, bells)
     bells.add(bell.onChange)
     const unwatch = this.#progress.watch(id, bell.onProgress)
+    // Who comes late is told at once how far it is, and not only when it goes on.
+    if (this.#progress.read(id) !== null) bell.onProgress()
     bell.onClose = () => {
       unwatch()
       bells.delete(bell.onChange)

@@ -1,5 +1,6 @@
 import type { Clock } from '../core/clock.ts'
-import { StoreUnavailable, type TaskStore } from '../storage/store.ts'
+import { StoreUnavailable } from '../storage/store.ts'
+import type { TaskStore } from '../storage/task-store.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { TaskRun } from './task-run.ts'
 

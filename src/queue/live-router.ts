@@ -31,7 +31,7 @@ export class LiveRouter implements ModelRouter {
     if (model === null) return this.#router.run(call, sink, signal)
     const watched = new WatchedSink(sink, model, this.#live, this.#clock)
     try {
-      await this.#router.run(call, watched, signal)
+      await this.#router.run(call, watched, signal, { hedges: true })
     } finally {
       this.#live.ended(model, watched.answered)
     }

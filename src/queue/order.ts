@@ -1,12 +1,5 @@
+import { charsPerToken, estimateAnswerTokens } from '../router/calls/token-estimate.ts'
 import type { CallWork, Work } from './task.ts'
-
-/** Of English text and of JSON around it. */
-const charsPerToken = 4
-/** For an answer whose length nobody bounds. */
-const answerTokensDefault = 256
-/** More than any model answers: a mistyped limit must not set its tenant back for years. */
-const answerTokensMax = 1_000_000
-const choicesMax = 128
 
 /**
  * What a task costs its tenant: estimated tokens, divided by the tenant's weight. A tenant of twice the weight moves
@@ -20,26 +13,22 @@ export function estimateCost(work: Work, weight: number): number {
   return Math.max(1, tokens) / weight
 }
 
-function estimateTokens({ endpoint, body }: CallWork): number {
+function estimateTokens(work: CallWork): number {
+  const promptTokens = estimatePromptTokens(work)
+  if (work.endpoint === '/v1/embeddings') return promptTokens
+  return promptTokens + estimateAnswerTokens(work.body)
+}
+
+/** By its length. */
+export function estimatePromptTokens({ body }: CallWork): number {
   const prompt = body['messages'] ?? body['prompt'] ?? body['input'] ?? ''
   const promptChars = countChars(prompt) + countChars(body['instructions'] ?? '')
-  const promptTokens = Math.ceil(promptChars / charsPerToken)
-  if (endpoint === '/v1/embeddings') return promptTokens
-  const answerTokens = readCount(
-    body['max_completion_tokens'] ?? body['max_tokens'] ?? body['max_output_tokens'],
-    { fallback: answerTokensDefault, max: answerTokensMax },
-  )
-  const choices = readCount(body['n'], { fallback: 1, max: choicesMax })
-  return promptTokens + answerTokens * Math.max(1, choices)
+  return Math.ceil(promptChars / charsPerToken)
 }
 
 /** A text as it is; anything else as its JSON. */
 const countChars = (value: unknown): number =>
   typeof value === 'string' ? value.length : JSON.stringify(value).length
-
-function readCount(value: unknown, { fallback, max }: { fallback: number; max: number }): number {
-  return typeof value === 'number' && value >= 0 ? Math.min(value, max) : fallback
-}
 
 /** Of so many claims one may go to an aged band. */
 const claimsPerAged = 4

@@ -1,5 +1,5 @@
 import { errorTable, type ApiError } from '../core/errors.ts'
-import type { AttemptOutcome, TaskError } from '../storage/store.ts'
+import type { AttemptOutcome, TaskError } from '../storage/task-store.ts'
 import { backoffMs, type BackoffRules } from './backoff.ts'
 import { AnswerRefused } from './refused.ts'
 

@@ -1,5 +1,8 @@
 import type { Clock } from '../core/clock.ts'
 
+/** Progress for those who only look at it. */
+export type ProgressView = Pick<ProgressBoard, 'read' | 'watch' | 'endsPerSecond'>
+
 /** How long ends are remembered for the rate of them. */
 const rateTauMs = 30_000
 
@@ -45,6 +48,10 @@ export class ProgressBoard {
       listeners.delete(listener)
       if (listeners.size === 0 && this.#listeners.get(id) === listeners) this.#listeners.delete(id)
     }
+  }
+
+  isWatched(id: string): boolean {
+    return this.#listeners.has(id)
   }
 
   /** Tasks that end here in a second, over the last half minute; 0 when none has. */

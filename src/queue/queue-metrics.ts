@@ -1,5 +1,5 @@
 import type { Clock } from '../core/clock.ts'
-import type { TaskStore } from '../storage/store.ts'
+import type { TaskStore } from '../storage/task-store.ts'
 import { Counter, Gauge, Histogram, type MetricsRegistry } from '../telemetry/metrics.ts'
 
 const secondsBounds = [0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1_800, 3_600, 21_600, 86_400]

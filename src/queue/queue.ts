@@ -1,17 +1,16 @@
 import type { Config } from '../config/schema.ts'
 import type { Clock } from '../core/clock.ts'
 import { ApiError, fail, toApiError } from '../core/errors.ts'
-import {
-  StoreUnavailable,
-  type BatchResult,
-  type NewTask,
-  type Store,
-  type SubmitOutcome,
-  type TaskDetail,
-  type TaskEvent,
-  type TaskFilter,
-  type TaskRow,
-} from '../storage/store.ts'
+import { StoreUnavailable, type Store } from '../storage/store.ts'
+import type {
+  BatchResult,
+  NewTask,
+  SubmitOutcome,
+  TaskDetail,
+  TaskEvent,
+  TaskFilter,
+  TaskRow,
+} from '../storage/task-store.ts'
 import { makeTaskId } from '../storage/task-id.ts'
 import { isFinal, type TaskStatus } from '../storage/task-states.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -19,7 +18,7 @@ import { bodyChecks, checkWork, type BodyChecks } from './check-work.ts'
 import { fingerprint } from './fingerprint.ts'
 import { TaskBells } from './follow.ts'
 import { estimateCost } from './order.ts'
-import type { ProgressBoard } from './progress.ts'
+import type { ProgressView } from './progress.ts'
 import type { TaskPayload, TaskSpec } from './task.ts'
 
 export type QueueSettings = Config['queue']
@@ -37,14 +36,24 @@ const storageRetryAfterMs = 2_000
 /** Bounds of what a caller is asked to wait while the queue is full. */
 const fullRetryAfterMs = { min: 1_000, max: 60_000 } as const
 
+/** What is a tenant's own. */
+export type TenantRules = {
+  /** Its share beside others; 1 is the usual. */
+  weight: number
+  /** The most urgent band that it may have: what asks for more gets this one. */
+  bandMin: number
+  mayUse: (model: string) => boolean
+  /** Throws budget_exceeded: then it may submit nothing. What it has submitted before is run. */
+  checkBudget?: () => void | Promise<void>
+}
+
 type QueueParts = {
   store: Store
   clock: Clock
   settings: () => QueueSettings
-  /** The share of a tenant beside others; 1 is the usual. */
-  weightOf: (tenant: string) => number
+  rulesOf: (tenant: string) => TenantRules
   isServed: (model: string) => boolean
-  progress: ProgressBoard
+  progress: ProgressView
   log: Logger
   /** Checks of bodies that take the place of the usual ones. */
   checks?: Partial<BodyChecks>
@@ -55,9 +64,9 @@ export class Queue {
   readonly #store: Store
   readonly #clock: Clock
   readonly #settings: () => QueueSettings
-  readonly #weightOf: (tenant: string) => number
+  readonly #rulesOf: (tenant: string) => TenantRules
   readonly #isServed: (model: string) => boolean
-  readonly #progress: ProgressBoard
+  readonly #progress: ProgressView
   readonly #log: Logger
   readonly #checks: BodyChecks
   readonly #bells: TaskBells
@@ -66,7 +75,7 @@ export class Queue {
     this.#store = parts.store
     this.#clock = parts.clock
     this.#settings = parts.settings
-    this.#weightOf = parts.weightOf
+    this.#rulesOf = parts.rulesOf
     this.#isServed = parts.isServed
     this.#progress = parts.progress
     this.#log = parts.log
@@ -76,8 +85,8 @@ export class Queue {
 
   /**
    * Checks the work as the live route would (same errors, the param behind `body.`), estimates its cost and stores it.
-   * When the promise resolves, the task is on disk. Throws invalid_request, model_not_found, queue_full (with
-   * retryAfterMs), idempotency_conflict, storage_unavailable.
+   * When the promise resolves, the task is on disk. Throws invalid_request, model_not_found, budget_exceeded,
+   * queue_full (with retryAfterMs), idempotency_conflict, storage_unavailable.
    */
   async submit(spec: TaskSpec): Promise<Submitted> {
     const [outcome] = await this.submitAll([spec])
@@ -87,7 +96,8 @@ export class Queue {
 
   /** Many at once, in one commit; a refusal stands at its own place and harms no other. */
   async submitAll(specs: readonly TaskSpec[]): Promise<(Submitted | ApiError)[]> {
-    const prepared = specs.map((spec) => this.#tryPrepare(spec))
+    const overspent = await this.#checkBudgets(specs)
+    const prepared = specs.map((spec) => overspent?.get(spec.tenant) ?? this.#tryPrepare(spec))
     const tasks = prepared.filter((item): item is NewTask => !(item instanceof ApiError))
     const { tenantTasksMax, tenantBytesMax, tasksMax, bytesMax } = this.#settings()
     const limits = { tenantTasksMax, tenantBytesMax, tasksMax, bytesMax }
@@ -179,6 +189,21 @@ export class Queue {
     }
   }
 
+  /** The refusals of those tenants that have spent their budgets; null for none. */
+  async #checkBudgets(specs: readonly TaskSpec[]): Promise<Map<string, ApiError> | null> {
+    let refusals: Map<string, ApiError> | null = null
+    for (const tenant of new Set(specs.map((spec) => spec.tenant))) {
+      try {
+        const checked = this.#rulesOf(tenant).checkBudget?.()
+        if (checked instanceof Promise) await checked
+      } catch (thrown) {
+        refusals ??= new Map()
+        refusals.set(tenant, toApiError(thrown))
+      }
+    }
+    return refusals
+  }
+
   #tryPrepare(spec: TaskSpec): NewTask | ApiError {
     try {
       return this.#prepare(spec)
@@ -189,17 +214,20 @@ export class Queue {
   }
 
   #prepare(spec: TaskSpec): NewTask {
-    const { tenant, work, webhook } = spec
-    const model = checkWork(work, this.#checks, this.#isServed)
+    const { tenant, work, webhook, keyId } = spec
+    const rules = this.#rulesOf(tenant)
+    // A model that the tenant may not use is as little there as one that nobody serves.
+    const isServed = (name: string) => this.#isServed(name) && rules.mayUse(name)
+    const model = checkWork(work, this.#checks, isServed)
     const nowMs = this.#clock.wallMs()
-    const payload: TaskPayload = { work, webhook }
+    const payload: TaskPayload = { work, webhook, ...(keyId === undefined ? {} : { keyId }) }
     return {
       id: makeTaskId('task', nowMs),
       tenant,
       endpoint: work.endpoint,
       model,
-      band: spec.band,
-      cost: estimateCost(work, this.#weightOf(tenant)),
+      band: Math.max(spec.band, rules.bandMin),
+      cost: estimateCost(work, rules.weight),
       createdAtMs: nowMs,
       runAtMs: spec.runAtMs !== null && spec.runAtMs > nowMs ? spec.runAtMs : null,
       deadlineMs: spec.deadlineMs,

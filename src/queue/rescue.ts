@@ -1,7 +1,9 @@
 import type { Clock } from '../core/clock.ts'
 import type { Service } from '../core/service.ts'
-import { StoreUnavailable, type Maintenance, type Retention, type TaskStore } from '../storage/store.ts'
+import { StoreUnavailable } from '../storage/store.ts'
+import type { TaskStore } from '../storage/task-store.ts'
 import type { Logger } from '../telemetry/log.ts'
+import type { Pruner } from './pruner.ts'
 import type { QueueMetrics } from './queue-metrics.ts'
 
 /** Never asleep for longer: what another process has stored is not known here. */
@@ -18,12 +20,10 @@ const jumpMsMax = 2_000
 
 export type RescueParts = {
   tasks: Pick<TaskStore, 'promote' | 'expire' | 'rescue' | 'nextDueMs'>
-  maintenance: Pick<Maintenance, 'prune'>
+  pruner: Pruner
   metrics: QueueMetrics
   clock: Clock
   leaseMs: () => number
-  /** How long ended tasks are kept, and how many. */
-  retention: () => { keepFinishedMs: number; keepFinishedMax: number }
   log: Logger
 }
 
@@ -140,15 +140,12 @@ export class Rescue implements Service {
   }
 
   async #prune(): Promise<void> {
-    const { maintenance, metrics, clock, retention } = this.#parts
+    const { pruner, metrics, clock } = this.#parts
     if (clock.now() - this.#prunedAtMs < pruneEveryMs) return
     for (let steps = 0; steps < stepsMax && this.#isRunning; steps += 1) {
-      const wallMs = clock.wallMs()
-      const { keepFinishedMs, keepFinishedMax: finishedMax } = retention()
-      const limits: Retention = { finishedBeforeMs: wallMs - keepFinishedMs, finishedMax }
-      const pruned = await maintenance.prune(limits, wallMs, pruneStepMax)
-      if (pruned > 0) metrics.moved('pruned', pruned)
-      if (pruned < pruneStepMax) {
+      const { removed, isDone } = await pruner.step(pruneStepMax)
+      if (removed > 0) metrics.moved('pruned', removed)
+      if (isDone) {
         this.#prunedAtMs = clock.now()
         return
       }

@@ -1,6 +1,6 @@
 import { fail } from '../core/errors.ts'
 import type { Router } from '../router/router.ts'
-import type { TaskRow, TaskStep, TaskUsage } from '../storage/store.ts'
+import type { TaskRow, TaskStep, TaskUsage } from '../storage/task-store.ts'
 import { callEndpoints, makeCallExecutor } from './call-executor.ts'
 import { runSequence } from './sequence.ts'
 import type { CallWork, TaskEndpoint, TaskPayload } from './task.ts'

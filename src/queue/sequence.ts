@@ -1,5 +1,6 @@
 import { fail } from '../core/errors.ts'
-import type { TaskUsage } from '../storage/store.ts'
+import { readTokenCount } from '../router/calls/token-count.ts'
+import type { TaskUsage } from '../storage/task-store.ts'
 import { resolveReferences } from './references.ts'
 import type { Executor, Job, JobContext, JobResult } from './runner.ts'
 import type { StepWork, TaskEndpoint } from './task.ts'
@@ -88,8 +89,7 @@ type UsageFields = {
 function addUsage(sum: TaskUsage | null, result: unknown): TaskUsage | null {
   const usage = (result as { usage?: UsageFields | null } | null)?.usage
   if (typeof usage !== 'object' || usage === null) return sum
-  const count = (value: unknown) =>
-    Number.isSafeInteger(value) && (value as number) >= 0 ? (value as number) : 0
+  const count = (value: unknown) => readTokenCount(value) ?? 0
   const details = usage.prompt_tokens_details ?? usage.input_tokens_details
   return {
     promptTokens: (sum?.promptTokens ?? 0) + count(usage.prompt_tokens ?? usage.input_tokens),

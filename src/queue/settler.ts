@@ -1,6 +1,7 @@
 import type { Clock } from '../core/clock.ts'
 import { Batcher } from '../storage/batcher.ts'
-import { StoreUnavailable, type SettleOutcome, type Settlement, type TaskStore } from '../storage/store.ts'
+import { StoreUnavailable } from '../storage/store.ts'
+import type { SettleOutcome, Settlement, TaskStore } from '../storage/task-store.ts'
 
 const batchMax = 256
 /** Each one waiting holds the place of a running task, so this is never reached. */

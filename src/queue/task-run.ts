@@ -1,7 +1,8 @@
 import type { Clock } from '../core/clock.ts'
 import { ApiError, fail, toApiError } from '../core/errors.ts'
-import type { AttemptOutcome, ClaimedTask, TaskRow } from '../storage/store.ts'
+import type { AttemptOutcome, ClaimedTask, TaskRow, TaskUsage } from '../storage/task-store.ts'
 import type { BackoffRules } from './backoff.ts'
+import { estimateCutUsage } from './cut-usage.ts'
 import { judgeAttempt } from './outcome.ts'
 import type { JobContext, JobResult, Runner } from './runner.ts'
 import { readPayload } from './task.ts'
@@ -28,6 +29,12 @@ export class TaskRun {
   readonly startedAtMs: number
   /** The result is on its way to the store: what is heard of the lease from now on may be of our own making. */
   isSettling = false
+  /** The key by which it was submitted; null for none, and until the attempt has begun. */
+  keyId: string | null = null
+  /** Of the attempt, as far as a stream tells. */
+  producedTokens = 0
+  /** Steps of a sequence that are saved, those of earlier attempts included. */
+  stepsDone: number
   readonly #claimed: ClaimedTask
   readonly #parts: RunParts
   readonly #controller = new AbortController()
@@ -41,6 +48,7 @@ export class TaskRun {
     this.task = claimed.task
     this.model = parts.model
     this.startedAtMs = clock.now()
+    this.stepsDone = claimed.steps.length
     this.#claimed = claimed
     this.#parts = parts
     const { deadlineMs } = claimed.task
@@ -53,6 +61,11 @@ export class TaskRun {
     if (this.#ending !== null || this.isSettling) return
     this.#ending = ending
     this.#controller.abort(fail('client_closed'))
+  }
+
+  /** What it has used by now, while its end is not there to tell; null for nothing. */
+  estimateUsage(): TaskUsage | null {
+    return estimateCutUsage(readPayload(this.#claimed.payload).work, this)
   }
 
   /** Ends an attempt whose time is over. */
@@ -79,7 +92,9 @@ export class TaskRun {
     const { task, steps } = this.#claimed
     return new Promise((resolve, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
-      const job = { task, steps, payload: readPayload(this.#claimed.payload) }
+      const payload = readPayload(this.#claimed.payload)
+      this.keyId = payload.keyId ?? null
+      const job = { task, steps, payload }
       runner.run(job, { ...context, signal }).then(resolve, reject)
     })
   }

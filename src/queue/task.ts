@@ -1,7 +1,11 @@
+import type { bandNames } from '../config/schema.ts'
 import { fail } from '../core/errors.ts'
 
 /** The bands that have a name; any whole number from 0 (first) to 100 (last) is one. */
-export const bands = { urgent: 0, high: 25, normal: 50, low: 75, batch: 100 } as const
+export const bands = { urgent: 0, high: 25, normal: 50, low: 75, batch: 100 } as const satisfies Record<
+  (typeof bandNames)[number],
+  number
+>
 
 export type BandName = keyof typeof bands
 
@@ -29,6 +33,8 @@ export type WebhookTarget = { url: string }
 /** What a task is to do, as whoever submits it says it. */
 export type TaskSpec = {
   tenant: string
+  /** The key that was shown, for the usage; left out where there was none. */
+  keyId?: string
   work: Work
   band: number
   runAtMs: number | null
@@ -43,7 +49,7 @@ export type TaskSpec = {
 }
 
 /** What the store keeps as a task's payload, as JSON. */
-export type TaskPayload = { work: Work; webhook: WebhookTarget | null }
+export type TaskPayload = { work: Work; webhook: WebhookTarget | null; keyId?: string }
 
 export const readPayload = (bytes: Uint8Array): TaskPayload =>
   JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')) as TaskPayload

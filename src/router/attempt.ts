@@ -15,6 +15,7 @@ import {
   shapeRefusal,
   type Failure,
 } from './failure.ts'
+import type { HealthBook, Tried } from './health-book.ts'
 
 export type AttemptResult =
   /** The sink has everything, or the caller's mistake as the instance worded it. */
@@ -22,6 +23,14 @@ export type AttemptResult =
   /** Nothing, or only a part, has reached the sink. */
   | { kind: 'failed'; failure: Failure; committed: boolean }
   | { kind: 'cancelled' }
+
+/** Two attempts at one call; see `race.ts`. */
+type Contest = {
+  /** There is no first byte after `hedgeAfterMs`. */
+  onSlow(): void
+  /** The answer of `attempt` goes out from here on. */
+  onCommit(attempt: Attempt): void
+}
 
 /** A whole answer is held back up to this size: until it is complete, another instance can still take over. */
 const heldBytesMax = 1024 * 1024
@@ -41,22 +50,29 @@ const fellSilent: Failure = {
 
 /**
  * One try of a call on one instance: sends it, holds the answer back until it is known to be one, and passes it to
- * the sink. Counts the instance's requests in flight and the bytes that wait there, exactly, on every way out.
+ * the sink. Counts the instance's requests in flight and the bytes that wait there, and tells the book of health how
+ * it went, exactly once on every way out.
  *
  *   a whole answer:  collected -> checked -> head and body together
  *   a large one:     head once `heldBytesMax` have come, then chunk by chunk
  *   a stream:        head with the first event that has data, then event by event, until its end mark
  */
-export class Attempt implements Receiver, Timed {
-  readonly #call: Call
+export class Attempt implements Receiver, Timed, Tried {
+  readonly call: Call
+  readonly instance: Instance
+  /** The model as it is called here, which `instance` may know by another name. */
+  readonly model: string
+  /** 1 for the first try of a call; of two at once, both count. */
+  number: number
+  race: Contest | null = null
   readonly #sink: Sink
   readonly #clock: Clock
-  readonly #instance: Instance
-  readonly #publicModel: string
-  readonly #number: number
+  readonly #book: HealthBook
   readonly #startedAtMs: number
   readonly #deadlines: Deadlines
   readonly #idleMs: number
+  /** The first data must be there by then. */
+  readonly #beginByMs: number
   readonly #resume = () => {
     this.deadlineMs = this.#clock.now() + this.#idleMs
     this.#exchange?.resume()
@@ -65,11 +81,12 @@ export class Attempt implements Receiver, Timed {
     this.#exchange?.abort()
     this.#settle({ kind: 'cancelled' })
   }
-  /** Until the first data: from the request to it. After it: between two chunks. */
+  /** Until the first data: the time to hedge, then the time limit for it. After it: between two chunks. */
   deadlineMs: number
   place = -1
   #signal: AbortSignal | null = null
-  #begun = false
+  /** From the request to the first data; -1 while there is none. */
+  #waitedMs = -1
   #exchange: Exchange | null = null
   #finish: ((result: AttemptResult) => void) | null = null
 
@@ -89,52 +106,53 @@ export class Attempt implements Receiver, Timed {
     sink: Sink
     clock: Clock
     instance: Instance
-    /** The model as it is called here, which `instance` may know by another name. */
     model: string
-    /** 1 for the first try. */
     number: number
     deadlines: Deadlines
+    book: HealthBook
     /** From the request to the first data of its answer. */
     firstByteMs: number
     /** Between two chunks of it. */
     idleMs: number
+    /** After this long without data `race` is told; 0 for never. */
+    hedgeAfterMs: number
   }) {
-    this.#call = parts.call
+    this.call = parts.call
     this.#sink = parts.sink
     this.#clock = parts.clock
-    this.#instance = parts.instance
-    this.#publicModel = parts.model
-    this.#number = parts.number
+    this.instance = parts.instance
+    this.model = parts.model
+    this.number = parts.number
+    this.#book = parts.book
     this.#deadlines = parts.deadlines
     this.#idleMs = parts.idleMs
     this.#startedAtMs = parts.clock.now()
-    this.deadlineMs = this.#startedAtMs + parts.firstByteMs
+    this.#beginByMs = this.#startedAtMs + parts.firstByteMs
+    this.deadlineMs =
+      parts.hedgeAfterMs > 0
+        ? Math.min(this.#startedAtMs + parts.hedgeAfterMs, this.#beginByMs)
+        : this.#beginByMs
   }
 
   /** Resolves with what came of it. When `signal` is aborted, the instance is free at once. */
   run(signal: AbortSignal): Promise<AttemptResult> {
+    const body = this.call.bodyFor(this.instance.spec.models.get(this.model) ?? this.model)
     this.#signal = signal
-    this.#instance.inFlight += 1
+    this.instance.inFlight += 1
+    this.instance.breaker.enter(this, this.#startedAtMs)
     signal.addEventListener('abort', this.#onAbort)
     // Time limits of our own: the transport's start anew with every 1xx answer, and comments are no answer either.
     this.#deadlines.add(this)
-    const body = this.#call.bodyFor(this.#instance.spec.models.get(this.#publicModel) ?? this.#publicModel)
     this.#waitingBytes = body.length
-    this.#instance.waitingBytes += body.length
+    this.instance.waitingBytes += body.length
     return new Promise((resolve) => {
       this.#finish = resolve
       try {
-        this.#exchange = this.#instance.connections.send(
+        this.#exchange = this.instance.connections.send(
           {
             method: 'POST',
-            path: this.#call.path,
-            headers: [
-              'content-type',
-              'application/json',
-              'x-request-id',
-              this.#call.id,
-              ...this.#call.headers,
-            ],
+            path: this.call.path,
+            headers: ['content-type', 'application/json', 'x-request-id', this.call.id, ...this.call.headers],
             body,
           },
           this,
@@ -158,7 +176,7 @@ export class Attempt implements Receiver, Timed {
     // Behind the end mark of a stream nothing counts any more.
     if (!this.#finish) return true
     this.#bytes += chunk.length
-    if (this.#begun) this.deadlineMs = this.#clock.now() + this.#idleMs
+    if (this.#waitedMs >= 0) this.deadlineMs = this.#clock.now() + this.#idleMs
     if (this.#status !== 200) return this.#onErrorData(chunk)
     const goesOn = this.#events ? this.#onStreamData(this.#events, chunk) : this.#onBodyData(chunk)
     // While the caller takes nothing, the instance's silence is not its own.
@@ -167,7 +185,19 @@ export class Attempt implements Receiver, Timed {
   }
 
   onDeadline(): void {
-    this.#cut(this.#begun ? fellSilent : tooLate)
+    if (this.#waitedMs >= 0) return this.#cut(fellSilent)
+    if (this.deadlineMs >= this.#beginByMs) return this.#cut(tooLate)
+    this.deadlineMs = this.#beginByMs
+    this.race?.onSlow()
+  }
+
+  /** Ends it at once: its caller is gone, or another attempt was faster. */
+  cancel(): void {
+    this.#onAbort()
+  }
+
+  waitedMs(nowMs: number): number {
+    return this.#waitedMs >= 0 ? this.#waitedMs : nowMs - this.#startedAtMs
   }
 
   onEnd(): void {
@@ -187,16 +217,16 @@ export class Attempt implements Receiver, Timed {
 
   /** The first data of an answer: the instance has taken the request in and is working on it. */
   #onFirstData(): void {
-    this.#begun = true
     this.#leaveQueue()
     const nowMs = this.#clock.now()
+    this.#waitedMs = nowMs - this.#startedAtMs
     this.deadlineMs = nowMs + this.#idleMs
-    observeLatency(this.#instance.latency, nowMs - this.#startedAtMs, nowMs)
+    observeLatency(this.instance.latency, this.#waitedMs, nowMs)
   }
 
   /** The request no longer stands in the way of others. */
   #leaveQueue(): void {
-    this.#instance.waitingBytes -= this.#waitingBytes
+    this.instance.waitingBytes -= this.#waitingBytes
     this.#waitingBytes = 0
   }
 
@@ -280,13 +310,16 @@ export class Attempt implements Receiver, Timed {
 
   #commit(contentLength: number | null): void {
     this.#committed = true
+    // The loser is cut before a byte of the winner goes out.
+    this.race?.onCommit(this)
+    this.#book.answered(this, this.#clock.now())
     this.#sink.head({
       status: this.#status,
       contentType: this.#contentType || 'application/json',
-      instance: this.#instance,
-      model: this.#publicModel,
+      instance: this.instance,
+      model: this.model,
       contentLength,
-      attempts: this.#number,
+      attempts: this.number,
       retryAfter: this.#retryAfter,
     })
   }
@@ -313,8 +346,13 @@ export class Attempt implements Receiver, Timed {
     this.#held = []
     this.#deadlines.delete(this)
     this.#leaveQueue()
-    this.#instance.inFlight -= 1
+    this.instance.inFlight -= 1
     this.#signal?.removeEventListener('abort', this.#onAbort)
+    const nowMs = this.#clock.now()
+    if (result.kind === 'answered') this.#book.completed(this, nowMs)
+    else if (result.kind === 'failed') this.#book.failed(this, result.failure, result.committed, nowMs)
+    else if (!this.#committed) this.#book.cutOff(this, nowMs)
+    this.instance.breaker.leave(this)
     finish(result)
   }
 }
@@ -326,5 +364,5 @@ function endsWithDone(events: Buffer): boolean {
   const { length } = events
   // A bracket in front of the line ends: cheap to see, and rare elsewhere.
   if (events[length - 3] !== closeBracket && events[length - 5] !== closeBracket) return false
-  return /(^|\n)data: ?\[DONE\]\r?\n\r?\n$/.test(events.subarray(-24).toString('latin1'))
+  return /(^|[\r\n])data: ?\[DONE\](\r\n?|\n){2}$/.test(events.subarray(-24).toString('latin1'))
 }

@@ -1,4 +1,20 @@
+import type { serviceTiers } from '../config/schema.ts'
 import type { PolicyCall } from './policies/policy.ts'
+
+/** Who asks, and how urgently: what decides when a live request is let in. */
+export type Ask = {
+  readonly tenant: string
+  /** Share of the tenant beside others; greater than 0, 1 is the usual. */
+  readonly weight: number
+  readonly tier: (typeof serviceTiers)[number]
+  /** Monotonic milliseconds at which the first byte is of no more use; null for never. */
+  readonly deadlineMs: number | null
+  /** Estimated tokens of prompt and answer. */
+  readonly tokens: number
+}
+
+/** Where nobody has said who asks. */
+export const plainAsk: Ask = { tenant: 'default', weight: 1, tier: 'default', deadlineMs: null, tokens: 1 }
 
 /** A request for a model, as the router needs to know it. Whoever makes it knows the body; the router does not. */
 export type Call = PolicyCall & {
@@ -11,6 +27,8 @@ export type Call = PolicyCall & {
   readonly stream: boolean
   /** Headers that go along to the instance: name, value, name, value, … */
   readonly headers: readonly string[]
+  /** Left out where nobody has said: then it is nobody's, of the default tier. */
+  readonly ask?: Ask
   /** The bytes to send to an instance that knows the model as `upstreamModel`. */
   bodyFor(upstreamModel: string): Buffer
 }

@@ -52,8 +52,13 @@ export function judgeStatus(status: number, retryAfter: string | null, body: Buf
     const code = status === 429 ? 'rate_limited' : 'engine_overloaded'
     return { code, message, retryable: true, harmful: false, busyForMs }
   }
-  // The key is this server's, not the caller's.
-  if (status === 401 || status === 403) return failed('upstream_unauthorized', message)
+  // The key is this server's, not the caller's; what is said of it may quote it.
+  if (status === 401 || status === 403) {
+    return failed(
+      'upstream_unauthorized',
+      `The model instance answered ${status}: it refuses the key of this server.`,
+    )
+  }
   if (status >= 500) return failed('upstream_failed', message)
   if (status < 400) return failed('upstream_invalid', message)
   return null

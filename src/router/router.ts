@@ -1,15 +1,16 @@
 import type { Clock } from '../core/clock.ts'
 import { errorTable, fail, type ApiError } from '../core/errors.ts'
 import type { Instance } from '../fleet/instance.ts'
-import { recordFailure, recordSuccess, type EjectionLimits } from '../fleet/outlier.ts'
 import type { Registry } from '../fleet/registry.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { Attempt, type AttemptResult } from './attempt.ts'
 import type { Call, Sink } from './call.ts'
 import { Deadlines } from './deadlines.ts'
 import type { Failure } from './failure.ts'
+import { HealthBook, type HealthRules } from './health-book.ts'
 import type { Policy } from './policies/policy.ts'
 import { policyFactories } from './policies/table.ts'
+import { Race } from './race.ts'
 import { RetryBudget } from './retry-budget.ts'
 
 type PolicyName = keyof typeof policyFactories
@@ -26,13 +27,26 @@ export type RoutingRules = {
   firstByteMs: number
   /** Between two chunks of it. */
   idleMs: number
-  ejection: EjectionLimits
+  /** After this long without a first byte a live call goes to a second instance too; 0 for never. */
+  hedgeAfterMs: number
+  health: HealthRules
 }
+
+export type RunOptions = {
+  /** Somebody waits for the first byte: a slow one may be hedged. Tasks do not: they would take from those who do. */
+  hedges: boolean
+}
+
+type Choice = { instance: Instance; model: string }
 
 export type RouterCounts = {
   retries: number
   retriesRefused: number
-  ejections: number
+  hedges: number
+  /** Hedges that the budget did not allow. */
+  hedgesRefused: number
+  /** Hedges that were faster than the first attempt. */
+  hedgeWins: number
 }
 
 /** How long a caller is asked to wait when nothing says more. */
@@ -40,13 +54,13 @@ const retryAfterDefaultMs = 1_000
 
 /**
  * The only door to a model. Finds the instances of a model, lets the policy choose, tries another one while nothing
- * has reached the caller, and keeps account of who fails.
+ * has reached the caller, and leaves alone what fails.
  */
 export class Router {
-  readonly counts: RouterCounts = { retries: 0, retriesRefused: 0, ejections: 0 }
+  readonly counts: RouterCounts = { retries: 0, retriesRefused: 0, hedges: 0, hedgesRefused: 0, hedgeWins: 0 }
+  readonly health: HealthBook
   readonly #registry: Registry
   readonly #clock: Clock
-  readonly #log: Logger
   readonly #random: () => number
   readonly #budget: RetryBudget
   readonly #deadlines: Deadlines
@@ -66,8 +80,8 @@ export class Router {
     this.#registry = parts.registry
     this.#rules = parts.rules
     this.#clock = parts.clock
-    this.#log = parts.log
     this.#random = parts.random ?? Math.random
+    this.health = new HealthBook({ registry: parts.registry, log: parts.log, rules: parts.rules.health })
     this.#deadlines = new Deadlines(parts.clock)
     this.#context = { nowMs: 0, random: this.#random }
     const { retryRatio: ratio, retryReserve: reserve } = parts.rules
@@ -77,6 +91,7 @@ export class Router {
   /** Takes over new rules. A policy that stays the same keeps its memory. */
   configure(rules: RoutingRules): void {
     this.#rules = rules
+    this.health.configure(rules.health)
     this.#budget.configure({ ratio: rules.retryRatio, reserve: rules.retryReserve })
     for (const [model, { name }] of this.#policies) {
       if ((lookUp(rules.policies, model) ?? rules.policy) !== name) this.#policies.delete(model)
@@ -99,8 +114,8 @@ export class Router {
    * Brings the answer to a call into `sink`. Throws an ApiError when there is none: before `sink.head` it is the
    * whole answer, after it the end of a broken one.
    */
-  async run(call: Call, sink: Sink, signal: AbortSignal): Promise<void> {
-    const model = this.resolve(call.model)
+  async run(call: Call, sink: Sink, signal: AbortSignal, options?: RunOptions): Promise<void> {
+    let model = this.resolve(call.model)
     if (model === null) {
       throw fail('model_not_found', {
         message: `The model \`${call.model.slice(0, 200)}\` is not served here; GET /v1/models lists those that are.`,
@@ -108,51 +123,86 @@ export class Router {
       })
     }
     this.#budget.deposit()
+    const asked = model
     const tried: Instance[] = []
     let last: Failure | null = null
-    for (;;) {
-      if (signal.aborted) throw fail('client_closed')
-      const choice = this.#choose(model, call, tried)
-      if (!choice) throw last ? toError(last) : this.#noInstance(model)
-      if (last) {
-        if (!this.#budget.withdraw(this.#clock.now())) {
-          this.counts.retriesRefused += 1
-          throw toError(last)
+    try {
+      for (;;) {
+        if (signal.aborted) throw fail('client_closed')
+        const choice = this.#choose(asked, call, tried)
+        if (last === null) {
+          if (!choice) throw this.#noInstance(asked)
+        } else {
+          if (!choice) throw this.#giveUp(model, call, last)
+          if (!this.#budget.withdraw(this.#clock.now())) {
+            this.counts.retriesRefused += 1
+            throw this.#giveUp(model, call, last)
+          }
+          this.counts.retries += 1
+          if (choice.model !== model) this.health.lost(model, call, last, this.#clock.now())
         }
-        this.counts.retries += 1
+        model = choice.model
+        this.health.breakerOf(model).enter(call, this.#context.nowMs)
+        const hedgeAfterMs = options?.hedges === true ? this.#rules.hedgeAfterMs : 0
+        const attempt = this.#begin(call, sink, choice, tried, hedgeAfterMs)
+        const result =
+          hedgeAfterMs > 0 ? await this.#race(attempt, sink, tried, signal) : await attempt.run(signal)
+        if (result.kind === 'answered') return
+        if (result.kind === 'cancelled') throw fail('client_closed')
+        const { failure } = result
+        // A part of the answer is with the caller: the book knows of that already.
+        if (result.committed) throw toError(failure)
+        if (!failure.retryable || tried.length >= this.#rules.attemptsMax)
+          throw this.#giveUp(model, call, failure)
+        last = failure
       }
-      tried.push(choice.instance)
-      const { firstByteMs, idleMs } = this.#rules
-      const parts = {
-        call,
-        sink,
-        clock: this.#clock,
-        number: tried.length,
-        firstByteMs,
-        idleMs,
-        deadlines: this.#deadlines,
-        ...choice,
-      }
-      const result = await new Attempt(parts).run(signal)
-      const failure = this.#account(result, choice.instance, choice.model)
-      if (result.kind === 'answered') return
-      if (result.kind === 'cancelled' || failure === null) throw fail('client_closed')
-      this.#log.warn(
-        { requestId: call.id, instance: choice.instance.id, code: failure.code, problem: failure.message },
-        'attempt failed',
-      )
-      if (result.committed || !failure.retryable || tried.length >= this.#rules.attemptsMax)
-        throw toError(failure)
-      last = failure
+    } finally {
+      // A trial that has said nothing of its model makes room for the next one.
+      this.health.breakerOf(model).leave(call)
     }
   }
 
+  /** An attempt on what was chosen, not yet begun. */
+  #begin(call: Call, sink: Sink, choice: Choice, tried: Instance[], hedgeAfterMs: number): Attempt {
+    tried.push(choice.instance)
+    return new Attempt({
+      call,
+      sink,
+      clock: this.#clock,
+      number: tried.length,
+      firstByteMs: this.#rules.firstByteMs,
+      idleMs: this.#rules.idleMs,
+      hedgeAfterMs,
+      deadlines: this.#deadlines,
+      book: this.health,
+      instance: choice.instance,
+      model: choice.model,
+    })
+  }
+
+  /** Runs an attempt, and a second one beside it when it is slow. */
+  async #race(first: Attempt, sink: Sink, tried: Instance[], signal: AbortSignal): Promise<AttemptResult> {
+    const race = new Race(() => this.#hedge(first, sink, tried), signal)
+    const result = await race.run(first)
+    if (race.secondWon) this.counts.hedgeWins += 1
+    return result
+  }
+
+  /** The second attempt at a call whose first is slow: on another instance of the same model, within the budget. */
+  #hedge({ call, model }: Attempt, sink: Sink, tried: Instance[]): Attempt | null {
+    if (tried.length >= this.#rules.attemptsMax) return null
+    const instance = this.#pick(model, call, tried)
+    if (!instance) return null
+    if (!this.#budget.withdraw(this.#clock.now())) {
+      this.counts.hedgesRefused += 1
+      return null
+    }
+    this.counts.hedges += 1
+    return this.#begin(call, sink, { instance, model }, tried, 0)
+  }
+
   /** An available instance that was not tried yet, of the model or else of its fallbacks. */
-  #choose(
-    model: string,
-    call: Call,
-    tried: readonly Instance[],
-  ): { instance: Instance; model: string } | null {
+  #choose(model: string, call: Call, tried: readonly Instance[]): Choice | null {
     const instance = this.#pick(model, call, tried)
     if (instance) return { instance, model }
     for (const fallback of lookUp(this.#rules.fallbacks, model) ?? []) {
@@ -165,10 +215,18 @@ export class Router {
 
   #pick(model: string, call: Call, tried: readonly Instance[]): Instance | null {
     const nowMs = this.#clock.now()
+    if (!this.health.breakerOf(model).allows(nowMs, call)) return null
+    const instances = this.#registry.of(model)
     const candidates = this.#candidates
     candidates.length = 0
-    for (const instance of this.#registry.of(model)) {
+    for (const instance of instances) {
       if (instance.isAvailable(nowMs) && !tried.includes(instance)) candidates.push(instance)
+    }
+    // Half-working instances are better than none: when nobody else is there, their breakers are passed over.
+    if (candidates.length === 0 && !instances.some((instance) => instance.isServing(nowMs))) {
+      for (const instance of instances) {
+        if (instance.hasRoom(nowMs) && !tried.includes(instance)) candidates.push(instance)
+      }
     }
     if (candidates.length === 0) return null
     this.#context.nowMs = nowMs
@@ -185,23 +243,10 @@ export class Router {
     return entry.policy
   }
 
-  /** Writes down what an attempt says about its instance; returns the failure if it was one. */
-  #account(result: AttemptResult, instance: Instance, model: string): Failure | null {
-    const nowMs = this.#clock.now()
-    if (result.kind === 'cancelled') return null
-    if (result.kind === 'answered') {
-      recordSuccess(instance, this.#rules.ejection, nowMs)
-      return null
-    }
-    const { failure } = result
-    if (failure.busyForMs > 0) instance.busyUntilMs = nowMs + failure.busyForMs
-    if (!failure.harmful) return failure
-    const ejectedMs = recordFailure(instance, this.#registry.of(model), this.#rules.ejection, nowMs)
-    if (ejectedMs > 0) {
-      this.counts.ejections += 1
-      this.#log.warn({ instance: instance.id, ejectedMs }, 'instance ejected after repeated failures')
-    }
-    return failure
+  /** No instance had an answer to a call. */
+  #giveUp(model: string, call: Call, failure: Failure): ApiError {
+    this.health.lost(model, call, failure, this.#clock.now())
+    return toError(failure)
   }
 
   #isKnown(model: string): boolean {
@@ -209,10 +254,17 @@ export class Router {
   }
 
   #noInstance(model: string): ApiError {
-    const instances = this.#registry.of(model)
     const nowMs = this.#clock.now()
-    const waits = instances.map(
-      ({ busyUntilMs, ejectedUntilMs }) => Math.max(busyUntilMs, ejectedUntilMs) - nowMs,
+    const breaker = this.health.breakerOf(model)
+    if (!breaker.allows(nowMs)) {
+      return fail('circuit_open', {
+        message: `Nearly all recent calls of \`${model}\` have failed: it is left alone for a moment.`,
+        retryAfterMs: breaker.waitMs(nowMs) || retryAfterDefaultMs,
+      })
+    }
+    const instances = this.#registry.of(model)
+    const waits = instances.map(({ busyUntilMs, ejectedUntilMs, breaker }) =>
+      Math.max(busyUntilMs - nowMs, ejectedUntilMs - nowMs, breaker.waitMs(nowMs)),
     )
     const soonestMs = Math.min(...waits.filter((wait) => wait > 0))
     const full = instances.filter((instance) => instance.inFlight >= instance.spec.inFlightMax).length

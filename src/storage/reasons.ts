@@ -1,4 +1,4 @@
-import type { TaskError } from './store.ts'
+import type { TaskError } from './task-store.ts'
 
 /** Why a task moved on without its worker, as its history tells it. The same in every driver. */
 export const reasons = {

@@ -36,13 +36,23 @@ export function openLog(options: LogOptions, clock: Clock): OpenLog {
 
 const levelNames: Record<number, string> = { 20: 'debug', 30: 'info ', 40: 'WARN ', 50: 'ERROR', 60: 'FATAL' }
 
+/** Characters that move the cursor or begin a line of their own, U+0085 and both separators among them. */
+const controls = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g
+const escape = (text: string): string =>
+  text.replaceAll(controls, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`)
+
 /** `12:30:01.250 info  request method=POST …` for the eyes of a person at a terminal. */
 export function formatPretty(line: string): string {
   const { time, level, msg, err, ...fields } = JSON.parse(line) as Record<string, unknown>
   const rest = Object.entries(fields)
     .filter(([, value]) => value !== null && value !== undefined)
-    .map(([name, value]) => `${name}=${typeof value === 'object' ? JSON.stringify(value) : String(value)}`)
-  const stack = err && typeof err === 'object' && 'stack' in err ? `\n${String(err.stack)}` : ''
+    .map(
+      ([name, value]) =>
+        `${name}=${escape(typeof value === 'object' ? JSON.stringify(value) : String(value))}`,
+    )
+  // A stack has lines of its own; what else is in the message of an error may come from anybody.
+  const lines = err && typeof err === 'object' && 'stack' in err ? String(err.stack).split('\n') : []
+  const stack = lines.map((line) => `\n${escape(line)}`).join('')
   const clockTime = String(time).slice(11, 23)
-  return `${[clockTime, levelNames[Number(level)] ?? level, msg, ...rest].join(' ')}${stack}\n`
+  return `${[clockTime, levelNames[Number(level)] ?? level, escape(String(msg)), ...rest].join(' ')}${stack}\n`
 }

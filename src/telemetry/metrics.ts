@@ -1,4 +1,5 @@
 import { collectDefaultMetrics, Registry } from 'prom-client'
+import type { MetricsSnapshot } from './merge-metrics.ts'
 
 /**
  * Counters, gauges and histograms whose cells are bound once and then cost an addition: prom-client hashes the
@@ -8,7 +9,13 @@ import { collectDefaultMetrics, Registry } from 'prom-client'
 
 type Labels = Record<string, string>
 type Sample = { value: number; labels: Labels & { le?: string }; metricName?: string }
-type Family = { name: string; help: string; labelNames: readonly string[] }
+type Family = {
+  name: string
+  help: string
+  labelNames: readonly string[]
+  /** What several processes of one machine make of it; see `merge-metrics.ts`. The usual is the sum. */
+  together?: 'sum' | 'first' | 'min' | 'max' | 'average'
+}
 
 /** One labelled value. */
 export type Cell = { value: number }
@@ -16,7 +23,7 @@ export type Cell = { value: number }
 abstract class MetricFamily<C> {
   readonly name: string
   readonly help: string
-  readonly aggregator = 'sum'
+  readonly aggregator: string
   abstract readonly type: string
   readonly #labelNames: readonly string[]
   readonly #cells = new Map<string, { labels: Labels; cell: C }>()
@@ -24,6 +31,7 @@ abstract class MetricFamily<C> {
   constructor(registry: MetricsRegistry, family: Family) {
     this.name = family.name
     this.help = family.help
+    this.aggregator = family.together ?? 'sum'
     this.#labelNames = family.labelNames
     registry.add(this)
   }
@@ -149,6 +157,11 @@ export class MetricsRegistry {
   add(family: { name: string }): void {
     // prom-client asks a metric for nothing but `name`, `get()` and `reset()`.
     this.#registry.registerMetric(family as never)
+  }
+
+  /** All values as plain data, for another process. */
+  read(): Promise<MetricsSnapshot> {
+    return this.#registry.getMetricsAsJSON()
   }
 
   /** The Prometheus text exposition. */

@@ -91,6 +91,7 @@ describe('autoglm validate', () => {
   it('says all that is wrong', async () => {
     await fails(['validate', '--config', 'bad.yaml'], /^error: 2 mistakes in the configuration:\n {2}bad\.yaml:2:9 server\.port: 99999 is not allowed.*\n {2}bad\.yaml:3:14 log\.level: "x" is not allowed/)
     await fails(['validate', '--config', 'none.yaml'], /^error: none\.yaml is not there; check the path/)
+    await fails(['validate', '--config', 'good.yaml', '--host', '0.0.0.0'], /^error: server\.host 0\.0\.0\.0 is reached from other machines[^]*auth\.required/, { K: 's3cret' })
     await fails(['validate', '--port', 'x'], /^error: --port x \(server\.port\) is not allowed/)
     await fails(['validate'], /^error: AUTOGLM_SERVER_PROT: unknown variable; did you mean AUTOGLM_SERVER_PORT\?\n$/, { AUTOGLM_SERVER_PROT: '1' })
   }) // prettier-ignore

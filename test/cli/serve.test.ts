@@ -42,7 +42,7 @@ describe('autoglm serve', () => {
   }
 
   it('says where it listens, what it serves, and a command that works when pasted', async () => {
-    assert.match(command.stdout, /^Open-AutoGLM \d+\.\d+\.\d+ listens on http:\/\/127\.0\.0\.1:\d+\nconfiguration: .*\/autoglm\.yaml\nmodel one: fake ready\n/)
+    assert.match(command.stdout, /^Open-AutoGLM \d+\.\d+\.\d+ listens on http:\/\/127\.0\.0\.1:\d+\nconfiguration: .*\/autoglm\.yaml\nauthentication is off: .*\nmodel one: fake ready\n/)
     const pasted = /Try it:\n([\s\S]*?)\n\n/.exec(command.stdout)?.[1] ?? ''
     assert.match(pasted, /^ {2}curl http/)
     fake.onChat = (_body, response) =>

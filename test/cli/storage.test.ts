@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert'
-import { copyFile } from 'node:fs/promises'
+import { copyFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it, mock } from 'node:test'
 import { DatabaseSync } from 'node:sqlite'
@@ -84,6 +84,32 @@ describe('autoglm storage', { concurrency: false }, () => {
     assert.match(pruned.output, /^1 ended tasks/)
     await store.start()
     assert.equal((await store.tasks.count('acme')).queued, 1)
+    await store.stop()
+  })
+
+  it('prunes by the times of tenants, of the configuration and of the storage', async () => {
+    await using folder = await Folder.make()
+    const config = join(folder.path, 'autoglm.yaml')
+    await writeFile(
+      config,
+      `tenants:\n  brief: { keepFinishedMs: 60000 }\n  default: { keepFinishedMs: 7200000 }\n`,
+    )
+    const store = await TestStore.open(folder.database)
+    const settings = JSON.stringify({ keepFinishedMs: 31_536_000_000 })
+    await store.access.putTenant({ name: 'thrifty', settings, updatedAtMs: startMs, version: null }, 10)
+    const tenants = ['brief', 'other', 'thrifty', 'brief', 'other', 'thrifty']
+    const nowMs = Date.now()
+    const rows = await submitted(store, ...tenants.map((tenant) => ({ tenant })))
+    for (const { task } of await claimed(store, { limit: 6 })) {
+      const index = rows.findIndex(({ id }) => id === task.id)
+      await settled(store, task, success(), nowMs - (index < 3 ? 3_600_000 : 30 * 86_400_000))
+    }
+    await store.stop()
+    const pruned = await run('prune', '--data-dir', folder.path, '--config', config)
+    assert.match(pruned.output, /^3 ended tasks/)
+    await store.start()
+    const count = async (tenant: string) => (await store.tasks.count(tenant)).succeeded
+    assert.deepEqual([await count('brief'), await count('other'), await count('thrifty')], [0, 1, 2])
     await store.stop()
   })
 })

@@ -28,6 +28,21 @@ describe('the banner', () => {
     const none = formatBanner({ version: '1', url: 'http://127.0.0.1:8080', configFile: '/x', models: [] })
     assert.doesNotMatch(none, /curl|--url/)
   })
+  it('says aloud that anybody is let in, or shows where the key goes', () => {
+    const facts = {
+      version: '1',
+      url: 'http://127.0.0.1:8080',
+      configFile: null,
+      models: [{ id: 'a', instances: [] }],
+    }
+    assert.match(
+      formatBanner({ ...facts, isOpen: true }),
+      /\nauthentication is off: whoever reaches this address/,
+    )
+    assert.doesNotMatch(formatBanner({ ...facts, isOpen: true }), /Bearer/)
+    assert.match(formatBanner({ ...facts, isOpen: false }), /-H "authorization: Bearer \$AUTOGLM_API_KEY"/)
+    assert.doesNotMatch(formatBanner({ ...facts, isOpen: false }), /is off/)
+  })
 })
 
 describe('progress', () => {

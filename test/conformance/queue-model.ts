@@ -1,4 +1,4 @@
-import type { AttemptOutcome, NewTask } from '../../src/storage/store.ts'
+import type { AttemptOutcome, NewTask } from '../../src/storage/task-store.ts'
 import { isFinal, type TaskStatus } from '../../src/storage/task-states.ts'
 
 export type ModelTask = Pick<

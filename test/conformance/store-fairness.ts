@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert'
 import { describe, it } from 'node:test'
-import type { NewTask } from '../../src/storage/store.ts'
+import type { NewTask } from '../../src/storage/task-store.ts'
 import type { WithStore } from './store.ts'
 import {
   claimed,

@@ -1,6 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { describe, it } from 'node:test'
-import type { AttemptOutcome, NewTask, Store } from '../../src/storage/store.ts'
+import type { Store } from '../../src/storage/store.ts'
+import type { AttemptOutcome, NewTask } from '../../src/storage/task-store.ts'
 import { finalStatuses, taskStatuses } from '../../src/storage/task-states.ts'
 import { QueueModel } from './queue-model.ts'
 import type { WithStore } from './store.ts'

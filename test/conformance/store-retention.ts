@@ -1,5 +1,6 @@
 import { strict as assert } from 'node:assert'
 import { describe, it } from 'node:test'
+import type { TenantPrune } from '../../src/storage/store.ts'
 import type { WithStore } from './store.ts'
 import {
   bytes,
@@ -89,6 +90,83 @@ export function describeRetention(withStore: WithStore): void {
         await store.documents.update({ ...batch, version: 1, open: false, data: '{}' })
         assert.equal(await store.maintenance.prune(everything, startMs, 10), 1)
         assert.deepEqual(await store.tasks.results('batch_1', 0, 10), [])
+      }),
+    )
+
+    it(
+      'prunes the tasks of some tenants, or of all others, in steps that read little and go on where the last one ended',
+      withStore(async (store) => {
+        const tenants = ['a', 'b', 'c', 'a', 'b', 'c', 'a', 'b', 'c', 'a']
+        const rows = await submitted(store, ...tenants.map((tenant) => ({ tenant })))
+        const ended = await claimed(store, { limit: 9 })
+        // Three ends in each moment: the place between two steps lies within one.
+        for (const { task } of ended) {
+          const index = rows.findIndex(({ id }) => id === task.id)
+          await settled(store, task, success(), startMs + Math.floor(index / 3) * 100)
+        }
+        const left = async () => {
+          const found = await Promise.all(rows.map(({ id }) => store.tasks.find(id)))
+          return found.flatMap((row, index) => (row ? [index] : []))
+        }
+        const begin = { finishedAtMs: 0, tie: '' }
+        const prune = (walk: Partial<TenantPrune>) =>
+          store.maintenance.pruneTenants({
+            ...{
+              from: begin,
+              beforeMs: startMs + 200,
+              tenants: ['b'],
+              whose: 'theirs',
+              limit: 10,
+              readMax: 10,
+            },
+            ...walk,
+          })
+        assert.deepEqual(await prune({ beforeMs: startMs }), { removed: 0, next: null })
+        assert.deepEqual(await prune({ tenants: [] }), { removed: 0, next: null })
+        assert.deepEqual(await prune({ tenants: ['z'] }), { removed: 0, next: null })
+
+        const first = await prune({ limit: 1 })
+        assert.equal(first.removed, 1)
+        assert.deepEqual(await left(), [0, 2, 3, 4, 5, 6, 7, 8, 9])
+        assert.deepEqual(await prune({ from: first.next! }), { removed: 1, next: null })
+        assert.deepEqual(await left(), [0, 2, 3, 5, 6, 7, 8, 9], 'what ended at the moment itself stays')
+
+        const read = await prune({ whose: 'others', tenants: ['a', 'b'], readMax: 1 })
+        assert.equal(read.removed, 0)
+        const more = await prune({ whose: 'others', tenants: ['a', 'b'], readMax: 3, from: read.next! })
+        assert.equal(more.removed, 2)
+        assert.deepEqual(await left(), [0, 3, 6, 7, 8, 9])
+        // Whether anything follows is not known of a step that read as much as it might.
+        assert.notEqual(more.next, null)
+        const last = await prune({ whose: 'others', tenants: ['a', 'b'], readMax: 3, from: more.next! })
+        assert.deepEqual(last, { removed: 0, next: null })
+
+        const all = await prune({ whose: 'others', tenants: [], beforeMs: startMs + 1e9 })
+        assert.deepEqual(all, { removed: 5, next: null })
+        assert.deepEqual(await left(), [9], 'and never what is live')
+        assert.deepEqual(await store.maintenance.check(), [])
+      }),
+    )
+
+    it(
+      'prunes no lines of an open batch for their tenant either',
+      withStore(async (store) => {
+        await submitted(store, { parent: 'batch_1', position: 1 }, { parent: 'batch_2', position: 1 })
+        const batch = {
+          ...{ kind: 'batch', id: 'batch_1', tenant: 'acme', createdAtMs: startMs },
+          ...{ expiresAtMs: null, data: '{}' },
+        }
+        await store.documents.insert({ ...batch, open: true })
+        for (const { task } of await claimed(store, { limit: 2 })) await settled(store, task, success())
+        const prune = () =>
+          store.maintenance.pruneTenants({
+            ...{ from: { finishedAtMs: 0, tie: '' }, beforeMs: startMs + 1e9, limit: 10, readMax: 10 },
+            ...{ tenants: ['acme'], whose: 'theirs' },
+          })
+        assert.deepEqual(await prune(), { removed: 1, next: null })
+        assert.equal((await store.tasks.results('batch_1', 0, 10)).length, 1)
+        await store.documents.update({ ...batch, version: 1, open: false })
+        assert.deepEqual(await prune(), { removed: 1, next: null })
       }),
     )
 

@@ -1,12 +1,13 @@
 import { strict as assert } from 'node:assert'
 import { describe, it } from 'node:test'
-import type { AttemptOutcome, Store } from '../../src/storage/store.ts'
+import type { AttemptOutcome } from '../../src/storage/task-store.ts'
 import type { WithStore } from './store.ts'
 import {
   bytes,
   claimed,
   claimedOne,
   failure,
+  historyOf,
   settled,
   startMs,
   submitted,
@@ -14,11 +15,6 @@ import {
   success,
   text,
 } from './tasks.ts'
-
-const historyOf = async (store: Store, id: string) =>
-  (await store.tasks.get('acme', id))!.history.map(({ seq, status, attempt, error }) =>
-    [seq, status, attempt, ...(error ? [error.code] : [])].join(' '),
-  )
 
 export function describeSettling(withStore: WithStore): void {
   describe('attempts', () => {
@@ -224,184 +220,6 @@ export function describeSettling(withStore: WithStore): void {
           ],
         )
         assert.deepEqual((await store.tasks.get('acme', id))?.steps, steps)
-      }),
-    )
-
-    it(
-      'cancels at once what waits, and asks what runs to end',
-      withStore(async (store) => {
-        const [queued, delayed, running, done] = await submitted(store, { band: 9 }, { runAtMs: startMs + 9 }, { band: 1 }, { band: 0 }) // prettier-ignore
-        await settled(store, (await claimedOne(store)).task, success())
-        await claimedOne(store)
-        const cancel = async (row: { id: string } | undefined) => {
-          const task = await store.tasks.cancel('acme', row!.id, startMs + 50)
-          return [task?.status, task?.cancelRequested, task?.finishedAtMs ?? null]
-        }
-        assert.deepEqual(await cancel(queued), ['cancelled', false, startMs + 50])
-        assert.deepEqual(await cancel(delayed), ['cancelled', false, startMs + 50])
-        assert.deepEqual(await cancel(running), ['running', true, null])
-        assert.deepEqual(await cancel(done), ['succeeded', false, startMs + 1000])
-        assert.deepEqual(await cancel(queued), ['cancelled', false, startMs + 50])
-        assert.deepEqual(await store.tasks.renew([{ id: running!.id, attempt: 1 }], startMs + 60_000), [
-          'cancelled',
-        ])
-        assert.equal(await store.tasks.cancel('acme', 'task_unknown', startMs), null)
-        assert.deepEqual(await claimed(store, { limit: 10, nowMs: startMs + 100 }), [])
-        assert.deepEqual(await historyOf(store, queued!.id), ['1 queued 0', '2 cancelled 0 cancelled'])
-      }),
-    )
-
-    it(
-      'ends a task whose cancel was asked for instead of running it again',
-      withStore(async (store) => {
-        const outcomes: [AttemptOutcome | 'rescue', string][] = [
-          [{ kind: 'retry', error: failure, runAtMs: startMs + 9000 }, 'cancelled'],
-          [{ kind: 'released' }, 'cancelled'],
-          [{ kind: 'cancelled' }, 'cancelled'],
-          ['rescue', 'cancelled'],
-          // It was quicker than the cancel, or there is something to tell.
-          [success(), 'succeeded'],
-          [{ kind: 'dead', error: failure }, 'dead'],
-        ]
-        for (const [outcome, status] of outcomes) {
-          const { id } = await submittedOne(store)
-          const { task } = await claimedOne(store)
-          await store.tasks.cancel('acme', id, startMs)
-          if (outcome === 'rescue') await store.tasks.rescue(startMs + 1e9, 10)
-          else assert.equal(await settled(store, task, outcome), status)
-          const row = await store.tasks.find(id)
-          assert.equal(row?.status, status)
-          assert.notEqual(row.finishedAtMs, null)
-        }
-      }),
-    )
-
-    it(
-      'requeues what has ended badly, and nothing else',
-      withStore(async (store) => {
-        const { id } = await submittedOne(store, { attemptsMax: 1, deadlineMs: startMs + 1500 })
-        const requeue = (nowMs: number) => store.tasks.requeue('acme', id, nowMs)
-        assert.equal((await requeue(startMs))?.moved, false)
-        const { task } = await claimedOne(store)
-        assert.equal((await requeue(startMs))?.moved, false)
-        await settled(store, task, { kind: 'dead', error: failure, result: bytes('why') })
-        assert.equal(text((await store.tasks.get('acme', id))?.result), 'why')
-        const requeued = await requeue(startMs + 2000)
-        assert.equal(requeued?.moved, true)
-        assert.equal(requeued.task.status, 'queued')
-        assert.equal(requeued.task.finishedAtMs, null)
-        assert.equal(requeued.task.deadlineMs, null, 'a deadline in the past would end it again at once')
-        assert.equal((await store.tasks.get('acme', id))?.result, null)
-        await settled(store, (await claimedOne(store)).task, success())
-        assert.equal((await requeue(startMs + 3000))?.moved, false)
-        assert.equal(await store.tasks.requeue('acme', 'task_unknown', startMs), null)
-        assert.deepEqual(await historyOf(store, id), [
-          '1 queued 0',
-          '2 running 1',
-          '3 dead 1 upstream_failed',
-          '4 queued 1 requeued',
-          '5 running 2',
-          '6 succeeded 2',
-        ])
-      }),
-    )
-
-    it(
-      'expires what waits past its deadline, in steps',
-      withStore(async (store) => {
-        const [first, second, running, later] = await submitted(
-          store,
-          { deadlineMs: startMs + 100 },
-          { deadlineMs: startMs + 200, runAtMs: startMs + 9000 },
-          { deadlineMs: startMs + 100, band: 0 },
-          { deadlineMs: startMs + 301 },
-        )
-        await claimedOne(store)
-        assert.equal(await store.tasks.nextDueMs(), startMs + 100)
-        const step = async () =>
-          (await store.tasks.expire(startMs + 300, 1)).map(({ id, status }) => [id, status])
-        assert.deepEqual(await step(), [[first!.id, 'expired']])
-        assert.deepEqual(await step(), [[second!.id, 'expired']])
-        assert.deepEqual(await step(), [])
-        assert.equal((await store.tasks.find(running!.id))?.status, 'running')
-        assert.equal((await store.tasks.find(later!.id))?.status, 'queued')
-        assert.equal((await store.tasks.find(first!.id))?.error?.code, 'expired')
-        assert.equal(await store.tasks.nextDueMs(), startMs + 301)
-      }),
-    )
-
-    it(
-      'follows a task by its events',
-      withStore(async (store) => {
-        const { id } = await submittedOne(store, { runAtMs: startMs + 5 })
-        await store.tasks.promote(startMs + 5, 1)
-        const { task } = await claimedOne(store)
-        await settled(store, task, success())
-        const all = (await store.tasks.eventsAfter(id, 0))!
-        assert.equal(all.task.status, 'succeeded')
-        assert.deepEqual(
-          all.events.map(({ seq, status }) => [seq, status]),
-          [
-            [1, 'delayed'],
-            [2, 'queued'],
-            [3, 'running'],
-            [4, 'succeeded'],
-          ],
-        )
-        assert.deepEqual(
-          (await store.tasks.eventsAfter(id, 2))?.events.map(({ seq }) => seq),
-          [3, 4],
-        )
-        assert.deepEqual((await store.tasks.eventsAfter(id, 4))?.events, [])
-      }),
-    )
-
-    it(
-      'writes a message with each last state, for those who asked for it',
-      withStore(async (store) => {
-        const [told, , late, cancelled] = await submitted(
-          store,
-          { notify: true, band: 0 },
-          { band: 1 },
-          { notify: true, deadlineMs: startMs + 1 },
-          { notify: true },
-        )
-        assert.deepEqual(await store.outbox.claim(startMs + 9e9, 1000, 10), [])
-        for (const { task } of await claimed(store, { limit: 2 })) await settled(store, task, success())
-        await store.tasks.expire(startMs + 2000, 10)
-        await store.tasks.cancel('acme', cancelled!.id, startMs + 3000)
-        const messages = await store.outbox.claim(startMs + 9000, 1000, 10)
-        assert.deepEqual(
-          messages.map(({ taskId, tenant, createdAtMs, attempt }) => [taskId, tenant, createdAtMs, attempt]),
-          [
-            [told!.id, 'acme', startMs + 1000, 1],
-            [late!.id, 'acme', startMs + 2000, 1],
-            [cancelled!.id, 'acme', startMs + 3000, 1],
-          ],
-        )
-        assert.equal(new Set(messages.map(({ id }) => id)).size, 3)
-      }),
-    )
-
-    it(
-      'hands a message to one at a time, again when it is not settled, and fences its attempts',
-      withStore(async (store) => {
-        await submittedOne(store, { notify: true })
-        await settled(store, (await claimedOne(store)).task, success(), startMs)
-        const take = (nowMs: number) => store.outbox.claim(nowMs, 1000, 10)
-        const [first] = await take(startMs)
-        assert.deepEqual(await take(startMs + 999), [])
-        const [second] = await take(startMs + 1000)
-        assert.equal(second?.attempt, 2)
-        assert.equal(second.id, first?.id)
-        assert.equal(await store.outbox.settle(first!.id, 1, null), false)
-        assert.equal(await store.outbox.settle(second.id, 2, startMs + 50_000), true)
-        assert.deepEqual(await take(startMs + 49_999), [])
-        const [third] = await take(startMs + 50_000)
-        assert.equal(third?.attempt, 3)
-        assert.equal(await store.outbox.settle(third.id, 3, null), true)
-        assert.deepEqual(await take(startMs + 9e9), [])
-        assert.equal(await store.outbox.settle(third.id, 3, null), false)
       }),
     )
   })

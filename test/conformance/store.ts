@@ -1,12 +1,16 @@
 import { describe } from 'node:test'
 import type { Store } from '../../src/storage/store.ts'
+import { describeAccess } from './store-access.ts'
 import { describeBytes } from './store-bytes.ts'
 import { describeDocuments } from './store-documents.ts'
+import { describeEnding } from './store-ending.ts'
 import { describeFairness } from './store-fairness.ts'
 import { describeProperties } from './store-properties.ts'
 import { describeRetention } from './store-retention.ts'
 import { describeSettling } from './store-settling.ts'
 import { describeSubmitting } from './store-submitting.ts'
+import { describeTelling } from './store-telling.ts'
+import { describeUsage } from './store-usage.ts'
 
 /** An empty store that has started. */
 export type OpenStore = () => Promise<{ store: Store; close(): Promise<void> }>
@@ -24,10 +28,14 @@ export function describeStore(name: string, open: OpenStore): void {
   describe(name, () => {
     describeSubmitting(withStore)
     describeSettling(withStore)
+    describeEnding(withStore)
+    describeTelling(withStore)
     describeFairness(withStore)
     describeRetention(withStore)
     describeDocuments(withStore)
     describeBytes(withStore)
+    describeAccess(withStore)
+    describeUsage(withStore)
     describeProperties(withStore)
   })
 }

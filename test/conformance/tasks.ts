@@ -1,13 +1,13 @@
 import { strict as assert } from 'node:assert'
+import type { Store } from '../../src/storage/store.ts'
 import type {
   AttemptOutcome,
   ClaimedTask,
   ClaimRequest,
   NewTask,
   QueueLimits,
-  Store,
   TaskRow,
-} from '../../src/storage/store.ts'
+} from '../../src/storage/task-store.ts'
 import { makeTaskId } from '../../src/storage/task-id.ts'
 
 /** When the tests begin. A store reads no clock: all times are said. */
@@ -94,3 +94,9 @@ export const success = (result = '{"ok":true}'): AttemptOutcome => ({
 })
 
 export const failure = { code: 'upstream_failed', message: 'The instance broke off.' }
+
+/** The states that a task has gone through, a line each: number, status, attempt and error. */
+export const historyOf = async (store: Store, id: string): Promise<string[]> =>
+  (await store.tasks.get('acme', id))!.history.map(({ seq, status, attempt, error }) =>
+    [seq, status, attempt, ...(error ? [error.code] : [])].join(' '),
+  )

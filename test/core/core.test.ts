@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { BoundedQueue, LruMap } from '../../src/core/bounded.ts'
+import { BoundedQueue } from '../../src/core/bounded.ts'
 import { systemClock } from '../../src/core/clock.ts'
 import { ApiError, errorTable, fail, toApiError, toErrorBody } from '../../src/core/errors.ts'
 import { makeId } from '../../src/core/ids.ts'
@@ -32,15 +32,6 @@ test('a queue gives up one item and keeps the order of the others', () => {
   assert.equal(queue.remove('b'), true)
   assert.equal(queue.remove('x'), false)
   assert.deepEqual([queue.take(), queue.take(), queue.take()], ['a', 'c', undefined])
-})
-
-test('an LRU map forgets what was unused for longest', () => {
-  const map = new LruMap<string, number>(2)
-  map.set('a', 1)
-  map.set('b', 2)
-  assert.equal(map.get('a'), 1)
-  map.set('c', 3)
-  assert.deepEqual([map.get('a'), map.get('b'), map.get('c'), map.size], [1, undefined, 3, 2])
 })
 
 test('every error has a status its class promises, and a body in the shape clients read', () => {

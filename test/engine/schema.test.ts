@@ -1,6 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
-import { literal, writeGrammar } from '../../engine/schema.ts'
+import { literal } from '../../engine/gbnf.ts'
+import { writeGrammar } from '../../engine/schema.ts'
 import { ApiError } from '../../src/core/errors.ts'
 import { accepts } from './gbnf.ts'
 

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { defuse, splitByNames } from '../../engine/template.ts'
 import { parseTools, ToolCallReader } from '../../engine/tools.ts'
 import { depthOf } from '../../engine/body.ts'
-import { writeOfferGrammar } from '../../engine/schema.ts'
+import { writeOfferGrammar } from '../../engine/tool-grammar.ts'
 import { ApiError } from '../../src/core/errors.ts'
 import { accepts } from './gbnf.ts'
 

@@ -1,11 +1,11 @@
+import type { Store } from '../../src/storage/store.ts'
 import type {
   NewTask,
   SettleOutcome,
   Settlement,
-  Store,
   SubmitOutcome,
   TaskDetail,
-} from '../../src/storage/store.ts'
+} from '../../src/storage/task-store.ts'
 import { isFinal } from '../../src/storage/task-states.ts'
 
 /** What the check found. */

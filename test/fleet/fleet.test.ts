@@ -18,6 +18,7 @@ function makeInstance(id: string, more: Partial<InstanceSpec> = {}): Instance {
     endpoint,
     weight: 1,
     inFlightMax: 2,
+    slots: 2,
     probe: 'off',
     models,
     ...more,

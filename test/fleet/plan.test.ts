@@ -48,6 +48,16 @@ test('an upstream becomes one instance, with its key from the environment', asyn
   assert.equal(wish?.engineArgs, null)
 })
 
+test('the slots of an instance are those that the configuration says, and no more than it may be sent', async () => {
+  const slotsOf = async (tree: Record<string, unknown>) => (await plan(tree))[0]?.spec.slots
+  const remote = (more: object) => slotsOf({ upstreams: [{ name: 'u', url: 'http://h:1/v1', ...more }] })
+  assert.equal(await slotsOf({ models: [{ name: 'x', source: 'tiny', parallel: 4, waitingMax: 5 }] }), 4)
+  assert.equal(await remote({}), 16)
+  assert.equal(await remote({ slots: 256 }), 256)
+  assert.equal(await remote({ slots: 256, inFlightMax: 100 }), 100)
+  assert.equal(await remote({ inFlightMax: 3 }), 3)
+})
+
 test('what changes the process is another identity; a weight is not', async () => {
   const identity = async (more: object) => {
     const [wish] = await plan({ models: [{ name: 'x', source: 'tiny', ...more }] })

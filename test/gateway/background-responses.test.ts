@@ -99,7 +99,7 @@ test('a background response is queued, made, shown and gone on from', async (t) 
   })
 
   await client.responses.delete(queued.id)
-  await assert.rejects(client.responses.retrieve(queued.id), { status: 404 })
+  await assert.rejects(client.responses.retrieve(queued.id), { status: 404, code: 'response_not_found' })
   await assert.rejects(client.responses.delete(queued.id), { status: 404 })
 })
 

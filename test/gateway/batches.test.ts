@@ -2,64 +2,30 @@ import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
 import { toFile } from 'openai'
 import type OpenAI from 'openai'
+import {
+  badNumbers,
+  downloadRows,
+  endpoint,
+  goodNumbers,
+  line,
+  thousandLines,
+  uploadLines,
+} from '../helpers/batch-lines.ts'
 import { BatchServer } from '../helpers/batch-server.ts'
 
-const endpoint = '/v1/chat/completions'
-
-const line = (n: number, more: object = {}) =>
-  JSON.stringify({
-    custom_id: `line-${n}`,
-    method: 'POST',
-    url: endpoint,
-    body: { model: 'm', messages: [{ role: 'user', content: `Number ${n}` }] },
-    ...more,
-  })
-
-const upload = async (client: OpenAI, lines: readonly string[]) =>
-  client.files.create({ file: await toFile(Buffer.from(lines.join('\n')), 'lines.jsonl'), purpose: 'batch' })
-
 const create = async (client: OpenAI, lines: readonly string[], more: object = {}) => {
-  const { id } = await upload(client, lines)
+  const { id } = await uploadLines(client, lines)
   return client.batches.create({ input_file_id: id, endpoint, completion_window: '24h', ...more })
 }
 
 const isOver = (client: OpenAI, id: string) => async () =>
   ['completed', 'failed', 'expired', 'cancelled'].includes((await client.batches.retrieve(id)).status)
 
-async function download(client: OpenAI, id: string | undefined) {
-  const text = await (await client.files.content(id ?? '')).text()
-  assert.ok(text.endsWith('\n'))
-  return text
-    .slice(0, -1)
-    .split('\n')
-    .map(
-      (row) =>
-        JSON.parse(row) as {
-          custom_id: string | null
-          response: object | null
-          error: { line: number; code: string; message: string } | null
-        },
-    )
-}
-
 void test('a batch of 1,000 lines with 10 bad ones, by the openai package', async () => {
   await using server = await BatchServer.start()
   const { client } = server
-  const bad: Record<number, string> = {
-    1: '{"custom_id": "cut off"',
-    100: 'not JSON at all',
-    200: line(200, { method: 'GET' }),
-    300: line(300, { url: '/v1/embeddings' }),
-    400: line(400, { custom_id: undefined }),
-    500: line(500, { custom_id: 'line-2' }),
-    600: line(600, { body: { model: 'm' } }),
-    700: line(700, { body: { model: 'nobody', messages: [{ role: 'user', content: 'Hi' }] } }),
-    800: line(800, { body: 'text' }),
-    1000: line(1000, { body: { model: 'm', messages: [{ role: 'user', content: 'Hi' }], stream: true } }),
-  }
-  const lines = Array.from({ length: 1000 }, (_, n) => bad[n + 1] ?? line(n + 1))
   const metadata = { job: 'nightly' }
-  const batch = await create(client, lines, { metadata })
+  const batch = await create(client, thousandLines, { metadata })
   assert.equal(batch.object, 'batch')
   assert.deepEqual([batch.endpoint, batch.completion_window, batch.metadata], [endpoint, '24h', metadata])
   assert.equal(batch.expires_at, batch.created_at + 86_400)
@@ -70,12 +36,11 @@ void test('a batch of 1,000 lines with 10 bad ones, by the openai package', asyn
   assert.deepEqual(done.request_counts, { total: 1000, completed: 990, failed: 10 })
   assert.equal(done.usage?.total_tokens, 990 * 8)
   assert.ok(done.in_progress_at && done.finalizing_at && done.completed_at)
-  const output = await download(client, done.output_file_id)
-  const errors = await download(client, done.error_file_id)
-  const wanted = lines.flatMap((_, n) => (bad[n + 1] === undefined ? [`line-${n + 1}`] : []))
+  const output = await downloadRows(client, done.output_file_id)
+  const errors = await downloadRows(client, done.error_file_id)
   assert.deepEqual(
     output.map(({ custom_id }) => custom_id),
-    wanted,
+    goodNumbers.map((n) => `line-${n}`),
   )
   assert.deepEqual(output[0]?.response && { ...output[0].response, request_id: '' }, {
     status_code: 200,
@@ -84,7 +49,7 @@ void test('a batch of 1,000 lines with 10 bad ones, by the openai package', asyn
   })
   assert.deepEqual(
     errors.map(({ error }) => error?.line),
-    Object.keys(bad).map(Number),
+    badNumbers,
   )
   assert.ok(errors.every(({ error }) => (error?.message.length ?? 0) > 10))
   // What is wrong with the lines themselves is in the batch, too; what the queue refused is in the error file alone.
@@ -110,8 +75,8 @@ void test('batches are listed, newest first, and belong to their tenant', async 
   const headers = { 'x-autoglm-tenant': 'other' }
   assert.deepEqual((await client.batches.list({}, { headers })).data, [])
   const id = ids[0] as string
-  await assert.rejects(client.batches.retrieve(id, { headers }), { status: 404 })
-  await assert.rejects(client.batches.cancel(id, { headers }), { status: 404 })
+  await assert.rejects(client.batches.retrieve(id, { headers }), { status: 404, code: 'batch_not_found' })
+  await assert.rejects(client.batches.cancel(id, { headers }), { status: 404, code: 'batch_not_found' })
   assert.equal((await fetch(`${server.url}/v1/batches?limit=101`)).status, 400)
 })
 
@@ -136,11 +101,15 @@ void test('a batch is cancelled: what is done stays, and the rest is named', asy
 void test('what can not be a batch is refused, or fails', async () => {
   await using server = await BatchServer.start()
   const { client } = server
-  const file = await upload(client, [line(1)])
+  const file = await uploadLines(client, [line(1)])
   const other = await client.files.create({ file: await toFile(Buffer.from('x'), 'x'), purpose: 'user_data' })
   const make = (more: object) =>
     client.batches.create({ input_file_id: file.id, endpoint, completion_window: '24h', ...more })
-  await assert.rejects(make({ input_file_id: 'file-none' }), { status: 404, param: 'input_file_id' })
+  await assert.rejects(make({ input_file_id: 'file-none' }), {
+    status: 404,
+    code: 'file_not_found',
+    param: 'input_file_id',
+  })
   await assert.rejects(make({ input_file_id: other.id }), { status: 400, param: 'input_file_id' })
   await assert.rejects(make({ endpoint: '/v1/moderations' }), { status: 400, param: 'endpoint' })
   await assert.rejects(make({ completion_window: 'soon' }), { status: 400, param: 'completion_window' })

@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert'
 import { connect } from 'node:net'
-import { test } from 'node:test'
+import { mock, test } from 'node:test'
 import { toFile } from 'openai'
 import { BatchServer } from '../helpers/batch-server.ts'
 import { eventually } from '../helpers/server.ts'
@@ -36,7 +36,7 @@ void test('the openai package uploads, lists, shows, downloads and deletes files
   assert.ok(Buffer.from(await response.arrayBuffer()).equals(content))
 
   assert.deepEqual(await client.files.delete(file.id), { id: file.id, object: 'file', deleted: true })
-  await assert.rejects(client.files.retrieve(file.id), { status: 404, code: 'task_not_found' })
+  await assert.rejects(client.files.retrieve(file.id), { status: 404, code: 'file_not_found' })
   await assert.rejects(client.files.content(file.id), { status: 404 })
   await assert.rejects(client.files.delete(file.id), { status: 404 })
   assert.deepEqual(await server.store.blobs.read(file.id, 0, 10), [])
@@ -141,13 +141,52 @@ void test('what is not an upload is told so', async () => {
   assert.deepEqual((await send(form({ purpose, ...keep('now', '3600') })))[2], 'expires_after[anchor]')
   assert.deepEqual((await send(form({ purpose, ...keep('created_at', '60') })))[2], 'expires_after[seconds]')
   assert.equal((await send(form({ purpose, note: 'x'.repeat(2_000) })))[0], 400)
-  const two = form({ purpose })
-  two.append('file', new Blob(['def']), 'b.txt')
-  assert.equal((await send(two))[0], 400)
-  assert.equal((await send('--x\r\nbroken', { 'content-type': 'multipart/form-data; boundary=x' }))[0], 400)
-  assert.equal((await send('', { 'content-type': 'multipart/form-data; boundary=x' }))[0], 400)
   assert.equal(await usedBlobs(server), 0)
   assert.deepEqual((await server.client.files.list()).data, [])
+})
+
+void test('a form that can not be read is explained in words that name the field and the way out', async () => {
+  await using server = await BatchServer.start({ config: { storage } })
+  const part = (name: string, more: string, content: string) =>
+    `--x\r\ncontent-disposition: form-data; name="${name}"${more}\r\n\r\n${content}\r\n`
+  const file = part('file', '; filename="a"', 'abc')
+  const typed = part('note', '\r\ncontent-type: application/json', '{')
+  const purpose = part('purpose', '', 'batch')
+  const many = Array.from({ length: 17 }, (_, n) => part(`n${n}`, '', 'x')).join('')
+  const end = '--x--\r\n'
+  const refusals: [what: string, body: string, param: string, message: RegExp, type?: string][] = [
+    ['a second file', purpose + file + file + end, 'file', /`file` must be one file; send each/],
+    ['too many fields', many + file + end, 'body', /at most 16 fields beside the file/],
+    [
+      'a field of a wrong name',
+      part('constructor', '', 'x') + file + end,
+      'body',
+      /a name that is not allowed/,
+    ],
+    ['a field that is no JSON', typed + file + end, 'body', /send fields as plain text/],
+    ['no boundary', file + end, 'body', /is not a whole form: send/, 'multipart/form-data'],
+    ['a form cut off', file, 'body', /is not a whole form: send/],
+    ['a head cut off', '--x\r\nbroken', 'body', /is not a whole form: send/],
+    ['nothing', '', 'file', /`file` is missing/],
+  ]
+  for (const [what, body, param, message, type = 'multipart/form-data; boundary=x'] of refusals) {
+    const headers = { 'content-type': type }
+    const response = await fetch(`${server.url}/v1/files`, { method: 'POST', body, headers })
+    const { error } = (await response.json()) as { error: { code: string; param: string; message: string } }
+    assert.deepEqual([response.status, error.code, error.param], [400, 'invalid_request', param], what)
+    assert.match(error.message, message, what)
+  }
+  assert.equal(await usedBlobs(server), 0)
+})
+
+void test('the form of an upload is in /openapi.json', async () => {
+  await using server = await BatchServer.start({ config: { storage } })
+  type Document = { paths: Record<string, { post: { requestBody: { content: Record<string, { schema: { required: string[]; properties: object } }> } } }> } // prettier-ignore
+  const { paths } = (await (await fetch(`${server.url}/openapi.json`)).json()) as Document
+  const { schema } = paths['/v1/files']?.post.requestBody.content['multipart/form-data'] ?? {}
+  assert.deepEqual(schema?.required, ['file', 'purpose'])
+  const fields = ['file', 'purpose', 'expires_after[anchor]', 'expires_after[seconds]']
+  assert.deepEqual(Object.keys(schema.properties), fields)
 })
 
 void test('a file goes when it was told to', async () => {
@@ -157,8 +196,12 @@ void test('a file goes when it was told to', async () => {
   assert.equal(file.expires_at, file.created_at + 3_600)
 })
 
-void test('an upload that breaks off leaves nothing behind', async () => {
-  await using server = await BatchServer.start({ config: { storage } })
+void test('an upload that breaks off leaves nothing behind, and is no fault of the server', async (t) => {
+  const lines: string[] = []
+  const write = mock.method(process.stderr, 'write', (line: string) => lines.push(line) > 0)
+  t.after(() => write.mock.restore())
+  const log = { level: 'info', format: 'pretty' }
+  await using server = await BatchServer.start({ config: { storage, log } })
   const { port, hostname } = new URL(server.url)
   const socket = connect(Number(port), hostname)
   const head = '--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n'
@@ -175,6 +218,13 @@ void test('an upload that breaks off leaves nothing behind', async () => {
   await eventually('the upload is gone', async () => (await usedBlobs(server)) === 0)
   assert.deepEqual(await server.store.blobs.read(id, 0, 9), [])
   assert.deepEqual((await server.client.files.list()).data, [])
+  assert.deepEqual(
+    lines.filter((line) => line.includes('ERROR')),
+    [],
+  )
+  const told = lines.filter((line) => line.includes('POST'))
+  assert.equal(told.length, 1)
+  assert.match(String(told[0]), /status=499.* error=client_closed/)
 })
 
 void test('a file that is removed while it is read ends in a broken connection, not in half a file', async () => {

@@ -55,6 +55,28 @@ test('the client sees each event as it comes, before the next one is written', a
   assert.equal(rest, chatEvent('two') + doneEvent)
 })
 
+test('a stream whose lines end in CR alone passes, event by event, to its end mark', async () => {
+  const toCr = (text: string) => text.replaceAll('\n', '\r')
+  const next = Promise.withResolvers<void>()
+  await using fake = await FakeUpstream.start(async (_request, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    response.write(toCr(chatEvent('one')))
+    await next.promise
+    // It says that it is done, and does not hang up.
+    response.write(toCr(chatEvent('two') + usageEvent + doneEvent))
+  })
+  await using gateway = await startGateway({ upstreams: [upstream('a', fake.url)] })
+  const response = await post(gateway.url, '/v1/chat/completions', chat({ stream: true }))
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader()
+  const first = await reader.read()
+  assert.equal(Buffer.from(first.value ?? []).toString(), toCr(chatEvent('one')))
+  next.resolve()
+  const rest: Uint8Array[] = []
+  for (let part = await reader.read(); !part.done; part = await reader.read()) rest.push(part.value)
+  assert.equal(Buffer.concat(rest).toString(), toCr(chatEvent('two') + doneEvent))
+  assert.equal(await readMetric(gateway.url, 'autoglm_tokens_total{model="m",kind="completion"}'), 3)
+})
+
 test('events cut anywhere by the network arrive whole', async () => {
   const text =
     chatEvent('häl\u{1F600}lo') + usageEvent.replaceAll('\n\n', '\r\n\r\n') + chatEvent('x') + doneEvent

@@ -149,12 +149,14 @@ test('the API is described at /openapi.json, every route of it, and readable at 
   }
   assert.match(document.openapi, /^3\./)
   assert.deepEqual(Object.keys(document.paths).sort(), [
-    '/healthz', '/livez', '/metrics', '/readyz',
+    '/.well-known/jwks.json', '/auth/token', '/healthz', '/livez', '/metrics', '/readyz',
+    '/v1/admin/keys', '/v1/admin/keys/{id}', '/v1/admin/keys/{id}/revoke',
+    '/v1/admin/tenants', '/v1/admin/tenants/{name}',
     '/v1/batches', '/v1/batches/{id}', '/v1/batches/{id}/cancel',
     '/v1/chat/completions', '/v1/completions', '/v1/embeddings',
     '/v1/files', '/v1/files/{id}', '/v1/files/{id}/content', '/v1/models', '/v1/models/{id}',
     '/v1/responses', '/v1/responses/{id}', '/v1/responses/{id}/cancel', '/v1/responses/{id}/input_items',
-    '/v1/tasks', '/v1/tasks/{id}', '/v1/tasks/{id}/cancel', '/v1/tasks/{id}/events', '/v1/tasks/{id}/requeue',
+    '/v1/tasks', '/v1/tasks/{id}', '/v1/tasks/{id}/cancel', '/v1/tasks/{id}/events', '/v1/tasks/{id}/requeue', '/v1/usage',
   ]) // prettier-ignore
   const page = await fetch(`${gateway.url}/docs`)
   assert.equal(page.status, 200)

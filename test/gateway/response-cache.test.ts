@@ -1,7 +1,8 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
 import OpenAI from 'openai'
-import { startCachedGateway, type CachedGateway } from '../helpers/cached-gateway.ts'
+import { ask, countCalls, startCached, sure, type Tree } from '../helpers/cached-calls.ts'
+import { startCachedGateway } from '../helpers/cached-gateway.ts'
 import { chat, post, readMetric, upstream } from '../helpers/gateway.ts'
 import { eventually } from '../helpers/server.ts'
 import {
@@ -15,42 +16,8 @@ import {
   type Behaviour,
 } from '../helpers/upstream.ts'
 
-type Tree = Record<string, unknown>
-type Headers = Record<string, string>
-
-const sure = (more: Tree = {}) => chat({ temperature: 0, ...more })
-
-/** Answers each call with its number, so that a test sees which call an answer comes from. */
-const countCalls = (): Behaviour => {
-  let calls = 0
-  return (request, response, socket) => answerChat(['call ', String((calls += 1))])(request, response, socket)
-}
-
-async function ask(gateway: { url: string }, body: unknown, headers: Headers = {}) {
-  const response = await post(gateway.url, '/v1/chat/completions', body, { headers })
-  const text = await response.text()
-  return {
-    status: response.status,
-    text,
-    cache: response.headers.get('x-autoglm-cache'),
-    age: response.headers.get('age'),
-    headers: response.headers,
-    call: Number(/call "?\D*(\d+)/.exec(text)?.[1] ?? NaN),
-  }
-}
-
-const start = async (behave: Behaviour = countCalls(), tree: Tree = {}) => {
-  const fake = await FakeUpstream.start(behave)
-  const gateway = await startCachedGateway({ upstreams: [upstream('a', fake.url)], ...tree })
-  const dispose = async () => {
-    await gateway[Symbol.asyncDispose]()
-    await fake.stop()
-  }
-  return { fake, gateway, [Symbol.asyncDispose]: dispose }
-}
-
 test('a deterministic call is answered once by a model, and then from the cache', async () => {
-  await using run = await start()
+  await using run = await startCached()
   const { fake, gateway } = run
   const first = await ask(gateway, sure())
   gateway.clock.advance(2_500)
@@ -93,7 +60,7 @@ test('what counts as deterministic, and what as the same call', async () => {
     [sure({ a: [] }), sure({ a: {} }), false, 'list and object'],
   ]
   for (const [first, second, isHit, why] of bodies) {
-    await using run = await start(countCalls(), { routing: { aliases: { alias: 'm' } } })
+    await using run = await startCached(countCalls(), { routing: { aliases: { alias: 'm' } } })
     await ask(run.gateway, first)
     assert.equal((await ask(run.gateway, second)).cache === 'hit', isHit, why)
     assert.equal(run.fake.requests.length, isHit ? 1 : 2, why)
@@ -101,7 +68,7 @@ test('what counts as deterministic, and what as the same call', async () => {
 })
 
 test('numbers that are not exact keep a call out of the cache', async () => {
-  await using run = await start()
+  await using run = await startCached()
   const body = (seed: string) => JSON.stringify(chat()).replace('{', `{"seed":${seed},`)
   for (const seed of ['9007199254740993', '1e999', '-12345678901234567890']) {
     assert.equal((await ask(run.gateway, body(seed))).cache, 'bypass', seed)
@@ -110,7 +77,9 @@ test('numbers that are not exact keep a call out of the cache', async () => {
 })
 
 test('embeddings are kept without being asked to, completions by their own route', async () => {
-  await using run = await start((_request, response) => sendJson(response, 200, { object: 'list', data: [] }))
+  await using run = await startCached((_request, response) =>
+    sendJson(response, 200, { object: 'list', data: [] }),
+  )
   const twice = async (path: string, body: Tree) => {
     await (await post(run.gateway.url, path, body)).text()
     return (await post(run.gateway.url, path, body)).headers.get('x-autoglm-cache')
@@ -122,7 +91,7 @@ test('embeddings are kept without being asked to, completions by their own route
 })
 
 test('Cache-Control: no-store, no-cache and max-age', async () => {
-  await using run = await start()
+  await using run = await startCached()
   const { gateway } = run
   const control = async (value: string, body: unknown = sure()) => {
     const { cache, call } = await ask(gateway, body, { 'cache-control': value })
@@ -145,7 +114,7 @@ test('Cache-Control: no-store, no-cache and max-age', async () => {
 
 test('an answer lives for as long as the settings say', async () => {
   const tree = { cache: { ttlMs: 5_000 } }
-  await using run = await start(countCalls(), tree)
+  await using run = await startCached(countCalls(), tree)
   const { gateway } = run
   await ask(gateway, sure())
   gateway.clock.advance(4_999)
@@ -157,7 +126,7 @@ test('an answer lives for as long as the settings say', async () => {
 })
 
 test('tenants are apart, and a tenant that is none is refused', async () => {
-  await using run = await start()
+  await using run = await startCached()
   const { gateway } = run
   const as = async (tenant: string) => ask(gateway, sure(), { 'x-autoglm-tenant': tenant })
   assert.deepEqual([(await as('a')).call, (await as('b')).call, (await as('a')).call], [1, 2, 1])
@@ -166,7 +135,7 @@ test('tenants are apart, and a tenant that is none is refused', async () => {
 })
 
 test('a reload that changes where answers come from serves no old ones', async () => {
-  await using run = await start()
+  await using run = await startCached()
   await using other = await FakeUpstream.start(answerChat(['call 100']))
   const { gateway, fake } = run
   assert.equal((await ask(gateway, sure())).call, 1)
@@ -183,7 +152,7 @@ test('a reload that changes where answers come from serves no old ones', async (
 })
 
 test('a stream is given again as a stream, with the usage for those who asked', async () => {
-  await using run = await start(answerChat())
+  await using run = await startCached(answerChat())
   const { gateway } = run
   const events = chatEvent('Hel') + chatEvent('lo') + chatEvent('.')
   const shown = sure({ stream: true, stream_options: { include_usage: true } })
@@ -207,7 +176,7 @@ test('a stream is given again as a stream, with the usage for those who asked', 
 test('a long stream comes again byte for byte, whatever its events are cut into', async () => {
   const words = Array.from({ length: 500 }, (_, at) => `${at}:${'w'.repeat((at * 37) % 900)}`)
   const long = 'x'.repeat(70_000)
-  await using run = await start(answerChat([...words, long, ...words]))
+  await using run = await startCached(answerChat([...words, long, ...words]))
   const first = await ask(run.gateway, sure({ stream: true }))
   const second = await ask(run.gateway, sure({ stream: true }))
   assert.ok(first.text.length > 500_000)
@@ -216,7 +185,7 @@ test('a long stream comes again byte for byte, whatever its events are cut into'
 })
 
 test('the openai package gets the same from the cache, whole and as a stream', async () => {
-  await using run = await start(answerChat())
+  await using run = await startCached(answerChat())
   const client = new OpenAI({ baseURL: `${run.gateway.url}/v1`, apiKey: 'none', maxRetries: 0 })
   const request = { model: 'm', messages: [{ role: 'user' as const, content: 'Hi' }], temperature: 0 }
   for (const expected of ['miss', 'hit']) {
@@ -230,148 +199,6 @@ test('the openai package gets the same from the cache, whole and as a stream', a
     assert.equal(text, 'Hello.')
   }
   assert.equal(run.fake.requests.length, 2)
-})
-
-/** An upstream that answers when the test says so. */
-function gated(answer: Behaviour = countCalls()) {
-  const gates: (() => void)[] = []
-  const behave: Behaviour = async (request, response, socket) => {
-    await new Promise<void>((resolve) => void gates.push(resolve))
-    return answer(request, response, socket)
-  }
-  return {
-    behave,
-    /** Resolves when a call waits for its answer. */
-    reached: () => eventually('a call waits', () => gates.length > 0),
-    waiting: () => gates.length,
-    open: () => gates.splice(0).forEach((gate) => gate()),
-  }
-}
-
-const waitFor = (gateway: CachedGateway, requests: number) =>
-  eventually(`${requests} requests are in flight`, async () => {
-    // The scrape itself is one of them.
-    return (await readMetric(gateway.url, 'autoglm_requests_in_flight')) === requests + 1
-  })
-
-test('fifty equal calls at once make one call', async () => {
-  for (const stream of [false, true]) {
-    const gate = gated()
-    await using run = await start(gate.behave)
-    const asked = Array.from({ length: 50 }, () => ask(run.gateway, sure({ stream })))
-    await waitFor(run.gateway, 50)
-    await gate.reached()
-    gate.open()
-    const answers = await Promise.all(asked)
-    assert.equal(run.fake.requests.length, 1)
-    assert.equal(new Set(answers.map(({ text }) => text)).size, 1)
-    assert.equal(answers.filter(({ cache }) => cache === 'miss').length, 1)
-    assert.equal(answers.filter(({ cache, age }) => cache === 'hit' && age === '0').length, 49)
-    assert.equal(new Set(answers.map(({ headers }) => headers.get('x-request-id'))).size, 50)
-  }
-})
-
-test('a follower of a stream sees each event as it comes', async () => {
-  const next = Promise.withResolvers<void>()
-  await using run = await start(async (_request, response) => {
-    response.writeHead(200, { 'content-type': 'text/event-stream' })
-    response.write(chatEvent('one'))
-    await next.promise
-    response.end(chatEvent('two') + doneEvent)
-  })
-  const open = () => post(run.gateway.url, '/v1/chat/completions', sure({ stream: true }))
-  const leader = await open()
-  const follower = await open()
-  assert.equal(follower.headers.get('x-autoglm-cache'), 'hit')
-  const reader = (follower.body as ReadableStream<Uint8Array>).getReader()
-  assert.equal(Buffer.from((await reader.read()).value ?? []).toString(), chatEvent('one'))
-  next.resolve()
-  assert.equal(Buffer.from((await reader.read()).value ?? []).toString(), chatEvent('two') + doneEvent)
-  assert.equal(await leader.text(), chatEvent('one') + chatEvent('two') + doneEvent)
-  assert.equal(run.fake.requests.length, 1)
-})
-
-test('the leader hangs up: the followers get their answer, and it is kept', async () => {
-  const gate = gated()
-  await using run = await start(gate.behave)
-  const { gateway, fake } = run
-  const leaves = new AbortController()
-  const leader = post(gateway.url, '/v1/chat/completions', sure(), { signal: leaves.signal })
-  leader.catch(() => {})
-  await gate.reached()
-  const followers = [ask(gateway, sure()), ask(gateway, sure())]
-  await waitFor(gateway, 3)
-  leaves.abort()
-  await assert.rejects(leader)
-  await waitFor(gateway, 2)
-  assert.equal(fake.abandoned, 0)
-  gate.open()
-  for (const { status, call, cache } of await Promise.all(followers))
-    assert.deepEqual([status, call, cache], [200, 1, 'hit'])
-  assert.equal((await ask(gateway, sure())).cache, 'hit')
-  assert.equal(fake.requests.length, 1)
-})
-
-test('all hang up: the instance is free at once, and the next call is a new one', async () => {
-  const gate = gated()
-  await using run = await start(gate.behave)
-  const { gateway, fake } = run
-  const leaves = new AbortController()
-  const asked = [1, 2, 3].map(() =>
-    post(gateway.url, '/v1/chat/completions', sure(), { signal: leaves.signal }),
-  )
-  for (const call of asked) call.catch(() => {})
-  await waitFor(gateway, 3)
-  assert.equal(fake.requests.length, 1)
-  leaves.abort()
-  await fake.until(({ abandoned }) => abandoned === 1)
-  const next = ask(gateway, sure())
-  await fake.until(({ requests }) => requests.length === 2)
-  await eventually('both calls wait', () => gate.waiting() === 2)
-  gate.open()
-  assert.equal((await next).status, 200)
-  assert.equal(gateway.store.puts, 1, 'an aborted answer is not kept')
-})
-
-test('errors and broken answers are not kept; those who waited share the error and do not stampede', async () => {
-  const failing: [string, Behaviour, number][] = [
-    ['500', (_request, response) => sendJson(response, 500, { error: { message: 'no' } }), 502],
-    ['429', (_request, response) => sendJson(response, 429, { error: { message: 'no' } }), 429],
-    ['400', (_request, response) => sendJson(response, 400, { error: { message: 'no' } }), 400],
-  ]
-  for (const [name, behave, status] of failing) {
-    const gate = gated(behave)
-    await using run = await start(gate.behave, { routing: { retryRatio: 0, retryReserve: 0 } })
-    const asked = [1, 2, 3].map(() => ask(run.gateway, sure()))
-    await waitFor(run.gateway, 3)
-    await gate.reached()
-    gate.open()
-    for (const answer of await Promise.all(asked)) assert.equal(answer.status, status, name)
-    assert.equal(run.fake.requests.length, 1, name)
-    assert.equal(run.gateway.store.puts + run.gateway.cache.memoryEntries, 0, name)
-  }
-})
-
-test('a complaint about what the others do not have in their call is not theirs', async () => {
-  const gate = gated(({ json }, response) =>
-    json['user'] === 'bad'
-      ? sendJson(response, 400, { error: { message: 'bad user' } })
-      : sendJson(response, 200, wholeChat()),
-  )
-  await using run = await start(gate.behave)
-  const bad = ask(run.gateway, sure({ user: 'bad' }))
-  await gate.reached()
-  const others = [ask(run.gateway, sure({ user: 'bad' })), ask(run.gateway, sure({ user: 'good' }))]
-  await waitFor(run.gateway, 3)
-  gate.open()
-  await gate.reached()
-  gate.open()
-  const answers = await Promise.all([bad, ...others])
-  assert.deepEqual(
-    answers.map(({ status }) => status),
-    [400, 400, 200],
-  )
-  assert.equal(answers[2]?.cache, 'miss')
 })
 
 test('streams that break off, tell of an error or come from a fallback are not kept', async () => {
@@ -390,7 +217,7 @@ test('streams that break off, tell of an error or come from a fallback are not k
     ['error inside', (_request, response) => sendJson(response, 200, { ...wholeChat(), error: 'x' }), {}],
   ]
   for (const [name, behave, more] of behaviours) {
-    await using run = await start(behave)
+    await using run = await startCached(behave)
     await ask(run.gateway, sure(more))
     assert.equal((await ask(run.gateway, sure(more))).cache, 'miss', name)
     assert.equal(run.gateway.store.puts + run.gateway.cache.memoryEntries, 0, name)
@@ -403,22 +230,6 @@ test('streams that break off, tell of an error or come from a fallback are not k
   })
   assert.equal((await ask(gateway, sure())).headers.get('x-autoglm-model'), 'spare')
   assert.equal((await ask(gateway, sure())).cache, 'miss')
-})
-
-test('an answer beyond the limit reaches everybody and is not kept', async () => {
-  const content = 'x'.repeat(300)
-  for (const stream of [false, true]) {
-    const gate = gated(answerChat(Array.from({ length: 2_000 }, () => content)))
-    await using run = await start(gate.behave, { cache: { entryBytesMax: 100_000 } })
-    const asked = Array.from({ length: 5 }, () => ask(run.gateway, sure({ stream })))
-    await waitFor(run.gateway, 5)
-    await gate.reached()
-    gate.open()
-    const answers = await Promise.all(asked)
-    assert.equal(run.fake.requests.length, 1)
-    for (const { text } of answers) assert.equal(text.split(content).length, 2_001)
-    assert.equal(run.gateway.store.puts + run.gateway.cache.memoryEntries, 0)
-  }
 })
 
 test('what was kept outlives the process, and a storage that fails fails nobody', async () => {
@@ -444,7 +255,7 @@ test('what was kept outlives the process, and a storage that fails fails nobody'
 })
 
 test('a call without a cache says so', async () => {
-  await using run = await start()
+  await using run = await startCached()
   const { cache, age } = await ask(run.gateway, chat())
   assert.deepEqual([cache, age], ['bypass', null])
   assert.equal(run.gateway.store.reads, 0)

@@ -93,7 +93,7 @@ test('a response is an answer, is kept, and can be gone on from', async () => {
   const newest = await client.responses.inputItems.list(third.id, { limit: 1 })
   assert.equal((newest.data[0] as { content: { text: string }[] }).content[0]?.text, 'Bye')
 
-  await assert.rejects(client.responses.retrieve(first.id), { status: 404, code: 'task_not_found' })
+  await assert.rejects(client.responses.retrieve(first.id), { status: 404, code: 'response_not_found' })
   await assert.rejects(client.responses.create({ model: 'm', input: 'x', previous_response_id: first.id }), {
     status: 404,
     param: 'previous_response_id',

@@ -1,5 +1,6 @@
 import { strict as assert } from 'node:assert'
 import { after, before, describe, it, mock } from 'node:test'
+import { SlowReaders } from '../../src/gateway/slow-readers.ts'
 import { StoreUnavailable } from '../../src/storage/store.ts'
 import { ManualClock } from '../helpers/clock.ts'
 import { post } from '../helpers/gateway.ts'
@@ -78,15 +79,16 @@ describe('GET /v1/tasks/{id}/events', () => {
     }
     // While nobody listens, it goes on.
     const claimed = await server.work()
+    const progress = { event: 'progress', id: null, data: { completion_tokens: 7 } }
     {
       await using second = await EventClient.open(events(id), { 'last-event-id': '1' })
       await see(second)
       const next = second.next()
       server.progress.note(id, 7)
-      const progress = await next
-      assert.deepEqual(progress, { event: 'progress', id: null, data: { completion_tokens: 7 } })
+      assert.deepEqual(await next, progress)
     }
     await using third = await EventClient.open(events(id), { 'last-event-id': '2' })
+    assert.deepEqual(await third.next(), progress, 'who comes late is told how far it is')
     await server.finish(claimed)
     seen.push(...(await third.rest()))
     assert.deepEqual(seen, await follow(id))
@@ -165,6 +167,18 @@ describe('those who follow a task', () => {
     const text = response.text()
     await one.gateway.stop()
     assert.match(await text, /id: 1\n[^]*: the server is stopping[^\n]*\nretry: 1000\n\n$/)
+  })
+
+  it('come back for a result for which there is no room yet', async () => {
+    await using one = await TaskServer.start()
+    const id = await submit(one)
+    await one.finish(await one.work())
+    const send = mock.method(SlowReaders.prototype, 'send', () => Promise.resolve(false))
+    const text = await (await fetch(events(id, '', one))).text()
+    send.mock.restore()
+    assert.match(text, /id: 3\n[^]*: too many results wait for slow readers[^\n]*\nretry: 1000\n\n$/)
+    await using client = await EventClient.open(events(id, '?after=3', one))
+    assert.equal((await client.next())?.event, 'result')
   })
 
   it('get a sign of life while nothing happens', async () => {

@@ -1,21 +1,9 @@
 import { strict as assert } from 'node:assert'
 import { after, before, describe, it, mock } from 'node:test'
-import fc from 'fast-check'
 import { StoreUnavailable } from '../../src/storage/store.ts'
-import { taskStatuses } from '../../src/storage/task-states.ts'
 import { post } from '../helpers/gateway.ts'
+import { as, getAs, refused, type Fields, type Page, type Shown } from '../helpers/task-calls.ts'
 import { aTask, TaskServer } from '../helpers/task-server.ts'
-
-type Fields = Record<string, unknown>
-type Shown = Fields & { id: string; status: string; history: Fields[]; steps: Fields[] }
-type Page = {
-  data: Shown[]
-  has_more: boolean
-  first_id: string | null
-  last_id: string | null
-  counts: Record<string, number>
-}
-type Refusal = { error: { message: string; code: string; param: string | null; type: string } }
 
 let server: TaskServer
 before(async () => {
@@ -23,32 +11,14 @@ before(async () => {
 })
 after(() => server[Symbol.asyncDispose]())
 
-const as = (tenant: string, more: Record<string, string> = {}) => ({
-  headers: { 'x-autoglm-tenant': tenant, ...more },
-})
 const submit = async (tenant: string, more: Fields = {}, body: Fields = {}): Promise<Shown> => {
   const response = await post(server.url, '/v1/tasks', aTask(more, body), as(tenant))
   assert.equal(response.status, 202)
   return (await response.json()) as Shown
 }
-const get = async <T = Shown>(path: string, tenant: string): Promise<T> => {
-  const response = await fetch(server.url + path, as(tenant))
-  assert.equal(response.status, 200, path)
-  return (await response.json()) as T
-}
+const get = <T = Shown>(path: string, tenant: string) => getAs<T>(server, path, tenant)
 const act = (id: string, action: string, tenant: string) =>
   fetch(`${server.url}/v1/tasks/${id}/${action}`, { method: 'POST', ...as(tenant) })
-const refused = async (
-  response: Response,
-  status: number,
-  code: string,
-  param?: string | null,
-): Promise<Refusal['error']> => {
-  const { error } = (await response.json()) as Refusal
-  assert.deepEqual([response.status, error.code], [status, code], error.message)
-  if (param !== undefined) assert.equal(error.param, param)
-  return error
-}
 
 // First, while no other task waits: `work` takes the next one, whosever it is.
 describe('one task', () => {
@@ -255,173 +225,6 @@ describe('POST /v1/tasks', () => {
     assert.equal((await get<Page>('/v1/tasks', 'away')).data.length, 0)
   })
 })
-
-describe('GET /v1/tasks', () => {
-  type Known = {
-    id: string
-    band: number
-    createdAt: number
-    metadata: Record<string, string>
-    status: string
-    parent: string | null
-  }
-
-  /** Random tasks of one tenant, and what the list must say of them. */
-  async function fill(tenant: string): Promise<Known[]> {
-    const known: Known[] = []
-    for (let index = 0; index < 120; index += 1) {
-      const band = [0, 25, 30][index % 3] as number
-      const metadata: Record<string, string> = {
-        team: `t${index % 2}`,
-        ...(index % 5 === 0 ? { 'a b[x]=&': 'ü%' } : {}),
-      }
-      const parent = index % 7 === 0 ? 'batch_1' : null
-      const spec = { tenant, work: { endpoint: '/v1/completions', body: { model: 'm', prompt: 'x' } }, band, runAtMs: index % 4 === 0 ? Date.now() + 1e9 : null, deadlineMs: null, attemptsMax: null, metadata, webhook: null, idempotencyKey: null, parent, position: parent === null ? null : index } as const // prettier-ignore
-      const { task } = await server.queue.submit(spec)
-      let { status } = task as { status: string }
-      if (index % 11 === 0) ({ status } = await server.queue.cancel(tenant, task.id))
-      known.push({ id: task.id, band, createdAt: task.createdAtMs / 1000, metadata, status, parent })
-    }
-    return known
-  }
-
-  it('gives every task that fits the filter once, in order, whatever the page', async () => {
-    const known = await fill('pages')
-    const times = known.map(({ createdAt }) => createdAt)
-    const filters: [query: string, fits: (task: Known) => boolean][] = [
-      ['', () => true],
-      ['status=delayed', ({ status }) => status === 'delayed'],
-      ['status=delayed,cancelled', ({ status }) => status !== 'queued'],
-      ['status=delayed&status=queued', ({ status }) => status !== 'cancelled'],
-      ['status=running', () => false],
-      ['priority=high', ({ band }) => band === 25],
-      ['priority=30', ({ band }) => band === 30],
-      ['model=m', () => true],
-      ['model=other', () => false],
-      ['batch=batch_1', ({ parent }) => parent === 'batch_1'],
-      ['batch=none', ({ parent }) => parent === null],
-      ['metadata[team]=t1', ({ metadata }) => metadata['team'] === 't1'],
-      ['metadata[team]=T1', () => false],
-      [`metadata[team]=t0&${encodeURIComponent('metadata[a b[x]=&]')}=${encodeURIComponent('ü%')}`, ({ metadata }) => metadata['a b[x]=&'] === 'ü%' && metadata['team'] === 't0'],
-      [`created_after=${times[30]}`, ({ createdAt }) => createdAt >= (times[30] as number)],
-      [`created_before=${times[30]}`, ({ createdAt }) => createdAt <= (times[30] as number)],
-      [`created_after=${encodeURIComponent(new Date((times[50] as number) * 1000).toISOString())}&priority=urgent`, ({ createdAt, band }) => createdAt >= (times[50] as number) && band === 0],
-    ] // prettier-ignore
-    const walk = async (query: string, order: string, limit: number): Promise<string[]> => {
-      const ids: string[] = []
-      for (let after = ''; ;) {
-        const page = await get<Page>(`/v1/tasks?${query}&order=${order}&limit=${limit}${after}`, 'pages')
-        assert.ok(page.data.length <= limit)
-        assert.equal(page.first_id, page.data[0]?.id ?? null)
-        ids.push(...page.data.map(({ id }) => id))
-        if (!page.has_more) return ids
-        after = `&after=${page.last_id}`
-      }
-    }
-    const arbitrary = fc.record({
-      filter: fc.constantFrom(...filters),
-      order: fc.constantFrom('asc', 'desc'),
-      limit: fc.oneof(fc.integer({ min: 5, max: 100 }), fc.constant(100)),
-    })
-    await fc.assert(
-      fc.asyncProperty(arbitrary, async ({ filter: [query, fits], order, limit }) => {
-        const expected = known.filter(fits).map(({ id }) => id)
-        assert.deepEqual(await walk(query, order, limit), order === 'asc' ? expected : expected.toReversed())
-      }),
-      { numRuns: 60 },
-    )
-    for (const [query, fits] of filters) {
-      assert.deepEqual(await walk(query, 'asc', 40), known.filter(fits).map(({ id }) => id), query)
-    }
-  }) // prettier-ignore
-
-  it('counts by status, and within a batch', async () => {
-    const known = await fill('counts')
-    const expected = (tasks: Known[]) =>
-      Object.fromEntries(
-        taskStatuses.map((status) => [status, tasks.filter((task) => task.status === status).length]),
-      )
-    assert.deepEqual((await get<Page>('/v1/tasks?limit=1&status=dead', 'counts')).counts, expected(known))
-    const lines = known.filter(({ parent }) => parent === 'batch_1')
-    assert.deepEqual((await get<Page>('/v1/tasks?batch=batch_1', 'counts')).counts, expected(lines))
-  })
-
-  const refusals: [query: string, param: string][] = [
-    ['status=done', 'status'],
-    ['status=', 'status'],
-    ['status=queued,constructor', 'status'],
-    ['priority=soon', 'priority'],
-    ['priority=101', 'priority'],
-    ['priority=1&priority=2', 'priority'],
-    ['model=', 'model'],
-    [`model=${'m'.repeat(513)}`, 'model'],
-    ['model=a%00', 'model'],
-    ['created_after=yesterday', 'created_after'],
-    ['created_before=2026-02-30T00:00:00Z', 'created_before'],
-    ['created_before=1767225600000', 'created_before'],
-    ['metadata[]=x', 'metadata[]'],
-    ['metadata[a]=1&metadata[a]=2', 'metadata[a]'],
-    ['metadata[a]=%00', 'metadata[a]'],
-    ['metadata=x', 'metadata'],
-    [`metadata[a]=${'v'.repeat(513)}`, 'metadata[a]'],
-    [Array.from({ length: 17 }, (_, at) => `metadata[k${at}]=1`).join('&'), 'metadata'],
-    ['batch=../x', 'batch'],
-    ['after=x%00', 'after'],
-    ['after=nope', 'after'],
-    ['after=batch_01', 'after'],
-    ['after=', 'after'],
-    ['order=up', 'order'],
-    ['limit=0', 'limit'],
-    ['limit=101', 'limit'],
-    ['limit=1.5', 'limit'],
-    ['limit=-1', 'limit'],
-    ['limit=1e1', 'limit'],
-    ['offset=1', 'offset'],
-    ['__proto__=1', '__proto__'],
-  ]
-  for (const [query, param] of refusals) {
-    it(`refuses ?${query.slice(0, 60)}`, async () => {
-      await refused(await fetch(`${server.url}/v1/tasks?${query}`), 400, 'invalid_request', param)
-    })
-  }
-})
-
-describe('hostile requests', () => {
-  const headerText = fc.string({ unit: fc.integer({ min: 0x20, max: 0x7e }).map((code) => String.fromCharCode(code)), maxLength: 40 })
-  const field = fc.constantFrom('endpoint', 'body', 'steps', 'priority', 'run_at', 'deadline', 'max_attempts', 'metadata', 'webhook', '__proto__', 'x')
-  const junk = fc.oneof(fc.jsonValue({ maxDepth: 3 }), fc.constantFrom('\0', '\ud800', -0, 1e308, 9e15, '{{steps.a}}', '/v1/completions', 'm', { model: 'm', prompt: '\0' }))
-  const body = fc.oneof(
-    fc.dictionary(field, junk).map((fields) => JSON.stringify(fields)),
-    fc.tuple(field, junk).map(([name, value]) => JSON.stringify({ ...aTask(), [name]: value })),
-    fc.tuple(fc.string(), fc.string()).map(([name, value]) => JSON.stringify(aTask({ metadata: { [name]: value } }))),
-    fc.string(),
-  )
-  const name = fc.constantFrom('status', 'priority', 'model', 'created_after', 'created_before', 'metadata[a]', 'batch', 'after', 'order', 'limit', 'include')
-  const raw = fc.oneof(fc.string().map(encodeURIComponent), fc.constantFrom('%', '%00', '%ff', '%ed%a0%80', '1', 'queued', '-1', '9'.repeat(30), 'none', 'NaN', '[]', "'%20OR%201=1--"))
-  const query = fc.array(fc.tuple(fc.oneof(name, fc.string().map(encodeURIComponent)), raw)).map((pairs) => pairs.map(([key, value]) => `${key}=${value}`).join('&'))
-
-  const judge = async (response: Response, what: string) => {
-    const text = await response.text()
-    assert.ok(response.status < 500, `${response.status} for ${what}: ${text}`)
-    if (response.status >= 400) assert.equal(typeof (JSON.parse(text) as Refusal).error.message, 'string', what)
-  }
-
-  it('never harm the server', async () => {
-    const seed = Date.now() % 1e9
-    console.log(`# seed ${seed}`)
-    await fc.assert(
-      fc.asyncProperty(body, query, raw, headerText, async (json, search, id, header) => {
-        await judge(await post(server.url, '/v1/tasks', json, { headers: { 'x-autoglm-tenant': 'fuzz', 'idempotency-key': header } }), json)
-        await judge(await fetch(`${server.url}/v1/tasks?${search}`, as('fuzz')), search)
-        await judge(await fetch(`${server.url}/v1/tasks/${id === '' ? '_' : id}?${search}`, as('fuzz')), id)
-        await judge(await fetch(`${server.url}/v1/tasks/${id === '' ? '_' : id}/events`, as('fuzz', { 'last-event-id': header })), id)
-        await judge(await fetch(`${server.url}/v1/tasks/${id === '' ? '_' : id}/cancel`, { method: 'POST', ...as('fuzz') }), id)
-      }),
-      { numRuns: 150, seed },
-    )
-    assert.equal((await fetch(`${server.url}/v1/tasks`)).status, 200)
-  })
-}) // prettier-ignore
 
 it('the routes are in /openapi.json', async () => {
   const { paths } = (await (await fetch(`${server.url}/openapi.json`)).json()) as { paths: Record<string, Record<string, { summary?: string }>> }

@@ -33,7 +33,7 @@ export class BatchServer implements AsyncDisposable {
       const { store, queue } = made
       const { server, storage, log: logging } = made.config
       const { log } = openLog(logging, clock)
-      files = new FileStore({ store, clock, log, settings: () => storage })
+      files = new FileStore({ store, clock, log, settings: () => storage, keepMs: () => storage.keepFilesMs })
       runner = new BatchRunner({
         ...{ store, queue, files, clock, log },
         settings: () => ({ lineBytesMax: server.bodyBytesMax, jsonDepthMax: server.jsonDepthMax }),

@@ -14,6 +14,7 @@ import { MetricsRegistry } from '../../src/telemetry/metrics.ts'
 import { ManualClock } from './clock.ts'
 import { FakeCacheStore } from './cache-store.ts'
 import { makeConfig } from './gateway.ts'
+import { openHouse } from './open-house.ts'
 
 /** The gateway with its cache, whose clock stands still and whose storage is in memory. */
 export async function startCachedGateway(
@@ -40,12 +41,13 @@ export async function startCachedGateway(
   })
   const settings = () => readSettings(config)
   const calls = makeModelCalls(
-    { registry, router, cache, log, clock: systemClock, settings },
+    { registry, router, cache, log, clock: systemClock, settings, door: openHouse.door },
     book,
     config.server,
   )
   const gateway = new GatewayServer({
     ...{ registry, metrics, log, book, clock: systemClock },
+    gate: openHouse.gate,
     storageProblem: () => null,
     components: ['llm-router'],
     version: 'test',

@@ -5,7 +5,8 @@ import { makeResponseExecutor } from '../../src/queue/response-executor.ts'
 import { ResponseEventLog } from '../../src/queue/responses/event-log.ts'
 import { StoredResponses } from '../../src/queue/responses/stored-responses.ts'
 import { readPayload, type CallWork } from '../../src/queue/task.ts'
-import type { AttemptOutcome, ClaimedTask, Store } from '../../src/storage/store.ts'
+import type { Store } from '../../src/storage/store.ts'
+import type { AttemptOutcome, ClaimedTask } from '../../src/storage/task-store.ts'
 import { TaskServer, type TaskServerOptions } from './task-server.ts'
 
 const keepMs = () => 3_600_000

@@ -94,6 +94,13 @@ export class Server implements AsyncDisposable {
     return found
   }
 
+  /** Process ids of the gateway processes, where there are several. */
+  gatewayPids(): number[] {
+    return listProcesses()
+      .filter(({ pid, command }) => command.includes('gateway-main') && parentOf(pid) === this.child.pid)
+      .map(({ pid }) => pid)
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill()
     if (this.#ownsFolder) await rm(this.folder, { recursive: true, force: true })

@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Worker } from 'node:worker_threads'
 import pino from 'pino'
 import { systemClock } from '../../src/core/clock.ts'
 import { SqliteStore, type SqliteStoreOptions } from '../../src/storage/sqlite/sqlite-store.ts'
@@ -26,10 +27,25 @@ export class Folder implements AsyncDisposable {
 
 /** Stops at the end of its block. */
 export class TestStore extends SqliteStore implements AsyncDisposable {
+  #thread: Worker | null = null
+
   static async open(path: string, more: Partial<SqliteStoreOptions> = {}): Promise<TestStore> {
     const store = new TestStore({ path, clock: systemClock, log: pino({ level: 'silent' }), ...more })
-    await store.start()
+    const note = (worker: Worker) => {
+      store.#thread = worker
+    }
+    process.once('worker', note)
+    try {
+      await store.start()
+    } finally {
+      process.off('worker', note)
+    }
     return store
+  }
+
+  /** Ends the storage thread that `open` began, as a crash would. */
+  async crash(): Promise<void> {
+    await this.#thread?.terminate()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

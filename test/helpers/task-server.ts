@@ -1,6 +1,8 @@
+import { openHouse } from './open-house.ts'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { makeAccess } from '../../src/gateway/auth/access-parts.ts'
 import { buildTaskSide } from '../../src/app-tasks.ts'
 import { planFleet, readRules, readSettings } from '../../src/app-settings.ts'
 import type { Config } from '../../src/config/schema.ts'
@@ -16,7 +18,8 @@ import type { Queue } from '../../src/queue/queue.ts'
 import { Router } from '../../src/router/router.ts'
 import { ResultCache } from '../../src/storage/result-cache.ts'
 import { openStore } from '../../src/storage/open-store.ts'
-import type { ClaimedTask, Store } from '../../src/storage/store.ts'
+import type { Store } from '../../src/storage/store.ts'
+import type { ClaimedTask } from '../../src/storage/task-store.ts'
 import { openLog } from '../../src/telemetry/log.ts'
 import { MetricsRegistry } from '../../src/telemetry/metrics.ts'
 import { makeConfig, upstream } from './gateway.ts'
@@ -72,6 +75,9 @@ export class TaskServer implements AsyncDisposable {
     const { registry } = fleet
     // Its services are not started: the tests do the work.
     const side = await buildTaskSide({
+      rulesOf: openHouse.rulesOf,
+      keepFilesMs: () => config.storage.keepFilesMs,
+      keepTimes: () => ({ keepMs: config.storage.keepFinishedMs, own: [], finishedMax: 1_000_000 }),
       config: () => config,
       env,
       store,
@@ -85,9 +91,13 @@ export class TaskServer implements AsyncDisposable {
     const book = new RequestBook({ clock, log, writeLine, metrics: new RequestMetrics(metrics) })
     const cache = new ResultCache({ store: null, clock, log, settings: () => config.cache })
     const settings = () => readSettings(config)
-    const apiParts = { ...side, registry, router, cache, store, clock, log, settings }
+    const access = makeAccess({ config: () => config, store, env, clock, log })
+    const apiParts = {
+      ...{ ...openHouse, ...side, access, registry, router, cache, store, clock, log, settings },
+    }
     const gateway = new GatewayServer({
       ...{ registry, metrics, clock, log, book },
+      gate: openHouse.gate,
       storageProblem: () => null,
       components: ['llm-router', 'task-queue', 'storage-engine'],
       version: 'test',

@@ -1,7 +1,8 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
 import { answerChat, chatEvent, FakeUpstream, type Behaviour } from '../helpers/upstream.ts'
-import { chatBody, chatTask, startWorker, type Worker } from './harness.ts'
+import { chatBody, chatTask } from '../helpers/task-spec.ts'
+import { startWorker, type Worker } from './harness.ts'
 
 const hang: Behaviour = (_request, response) => {
   response.writeHead(200, { 'content-type': 'text/event-stream' })

@@ -4,7 +4,8 @@ import { seedRandom } from '../../bench/simulation/random.ts'
 import { StoreUnavailable } from '../../src/storage/store.ts'
 import { finalStatuses, isFinal } from '../../src/storage/task-states.ts'
 import { answerChat, chatEvent, FakeUpstream, sendJson, type Behaviour } from '../helpers/upstream.ts'
-import { chatBody, chatTask, deafen, startWorker } from './harness.ts'
+import { chatBody, chatTask } from '../helpers/task-spec.ts'
+import { deafen, startWorker } from './harness.ts'
 
 /** What an instance may do with one call; the first of them most of the time. */
 const behaviours: readonly Behaviour[] = [

@@ -1,3 +1,4 @@
+import { bands } from '../../src/queue/task.ts'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,9 +7,10 @@ import { Instance, type InstanceSpec } from '../../src/fleet/instance.ts'
 import { Registry } from '../../src/fleet/registry.ts'
 import { Connections } from '../../src/fleet/transport.ts'
 import { Allowance } from '../../src/queue/allowance.ts'
-import { Dispatcher } from '../../src/queue/dispatcher.ts'
+import { Dispatcher, type EndedAttempt } from '../../src/queue/dispatcher.ts'
 import { LiveBook } from '../../src/queue/live-signals.ts'
 import { ProgressBoard } from '../../src/queue/progress.ts'
+import { Pruner, type KeepTimes } from '../../src/queue/pruner.ts'
 import { QueueMetrics } from '../../src/queue/queue-metrics.ts'
 import { Queue, type QueueSettings } from '../../src/queue/queue.ts'
 import { Rescue } from '../../src/queue/rescue.ts'
@@ -16,9 +18,11 @@ import { Runner } from '../../src/queue/runner.ts'
 import type { TaskSpec } from '../../src/queue/task.ts'
 import { Router } from '../../src/router/router.ts'
 import { SqliteStore } from '../../src/storage/sqlite/sqlite-store.ts'
-import type { Store, TaskDetail } from '../../src/storage/store.ts'
+import type { Store } from '../../src/storage/store.ts'
+import type { TaskDetail } from '../../src/storage/task-store.ts'
 import { MetricsRegistry } from '../../src/telemetry/metrics.ts'
 import { ManualClock } from '../helpers/clock.ts'
+import { chatTask } from '../helpers/task-spec.ts'
 
 /** A clock whose wall can be set. */
 export class JumpyClock extends ManualClock {
@@ -52,8 +56,9 @@ const rules = {
   attemptsMax: 1,
   firstByteMs: 10_000_000,
   idleMs: 10_000_000,
-  ejection: { ejectAfterFailures: 1000, ejectBaseMs: 1, ejectShareMax: 0.5 },
-} as const
+  hedgeAfterMs: 0,
+  health: { ejectAfterFailures: 1000, ejectBaseMs: 1, ejectShareMax: 0.5, breakerWindowMs: 1000, breakerCallsMin: 100_000, breakerShare: 1, breakerSlowMs: 0, breakerOpenMs: 1 },
+} as const // prettier-ignore
 
 export const settings: QueueSettings = {
   concurrencyMax: 64,
@@ -71,8 +76,18 @@ export const settings: QueueSettings = {
 }
 
 /** The same store, for a process that no wake reaches. */
-export const deafen = ({ name, tasks, documents, blobs, cache, outbox, maintenance }: Store): Store => ({
-  ...{ name, tasks, documents, blobs, cache, outbox, maintenance },
+export const deafen = ({
+  name,
+  tasks,
+  documents,
+  blobs,
+  cache,
+  outbox,
+  access,
+  usage,
+  maintenance,
+}: Store): Store => ({
+  ...{ name, tasks, documents, blobs, cache, outbox, access, usage, maintenance },
   start: () => Promise.resolve(),
   stop: () => Promise.resolve(),
   onWake: () => () => {},
@@ -86,6 +101,8 @@ export type WorkerOptions = {
   random?: () => number
   store?: Store
   clock?: JumpyClock
+  onSettled?: (ended: EndedAttempt) => void
+  checkBudget?: (tenant: string) => void | Promise<void>
   drainMs?: number
 }
 
@@ -102,6 +119,7 @@ export class Worker {
   readonly rescue: Rescue
   readonly metrics = new MetricsRegistry()
   settings: QueueSettings
+  keepTimes: KeepTimes = { keepMs: 604_800_000, own: [], finishedMax: 1_000_000 }
 
   constructor(store: Store, options: WorkerOptions) {
     const clock = options.clock ?? new JumpyClock()
@@ -122,7 +140,12 @@ export class Worker {
     }
     this.queue = new Queue({
       ...parts,
-      weightOf: (tenant) => (tenant === 'heavy' ? 4 : 1),
+      rulesOf: (tenant) => ({
+        weight: tenant === 'heavy' ? 4 : 1,
+        bandMin: tenant === 'humble' ? bands.low : bands.urgent,
+        mayUse: () => tenant !== 'barred',
+        ...(options.checkBudget ? { checkBudget: () => options.checkBudget?.(tenant) } : {}),
+      }),
       isServed: (model) => router.resolve(model) !== null,
     })
     this.runner = new Runner({ router })
@@ -138,14 +161,14 @@ export class Worker {
       resolve: (name) => router.resolve(name),
       drainMs: () => options.drainMs ?? 1_000,
       random: options.random ?? (() => 1),
+      ...(options.onSettled ? { onSettled: options.onSettled } : {}),
     })
     this.rescue = new Rescue({
       tasks: store.tasks,
-      maintenance: store.maintenance,
+      pruner: new Pruner({ maintenance: store.maintenance, clock, times: () => this.keepTimes }),
       metrics,
       clock,
       leaseMs: () => this.settings.leaseMs,
-      retention: () => ({ keepFinishedMs: 604_800_000, keepFinishedMax: 1_000_000 }),
       log: silent,
     })
     for (const [id, url] of Object.entries(options.upstreams ?? {})) {
@@ -238,27 +261,6 @@ export async function startWorker(
   }
   return Object.assign(worker, { beside, [Symbol.asyncDispose]: dispose })
 }
-
-export const chatBody = (more: object = {}) => ({
-  model: 'm',
-  messages: [{ role: 'user', content: 'Hi' }],
-  ...more,
-})
-
-export const chatTask = (more: Partial<TaskSpec> = {}): TaskSpec => ({
-  tenant: 't',
-  work: { endpoint: '/v1/chat/completions', body: chatBody() },
-  band: 50,
-  runAtMs: null,
-  deadlineMs: null,
-  attemptsMax: null,
-  metadata: {},
-  webhook: null,
-  idempotencyKey: null,
-  parent: null,
-  position: null,
-  ...more,
-})
 
 export const readJson = (bytes: Uint8Array | null | undefined): Record<string, unknown> =>
   JSON.parse(Buffer.from(bytes ?? []).toString('utf8')) as Record<string, unknown>

@@ -2,10 +2,11 @@ import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
 import { ApiError, type ErrorCode } from '../../src/core/errors.ts'
 import type { TaskNews } from '../../src/queue/queue.ts'
-import type { TaskSpec } from '../../src/queue/task.ts'
+import { bands, type TaskSpec } from '../../src/queue/task.ts'
 import { StoreUnavailable } from '../../src/storage/store.ts'
 import { chatEvent, doneEvent, FakeUpstream } from '../helpers/upstream.ts'
-import { chatBody, chatTask, deafen, startWorker } from './harness.ts'
+import { chatBody, chatTask } from '../helpers/task-spec.ts'
+import { deafen, startWorker } from './harness.ts'
 
 const refused =
   (code: ErrorCode, param: string | null, message = /./) =>
@@ -207,4 +208,12 @@ test('a follower leaves at once when it is told to, wakes by itself when no one 
   await worker.queue.cancel('t', id)
   await worker.until('the poll finds it', () => isHeard, 100)
   assert.equal(((await next).value as { event: { status: string } }).event.status, 'cancelled')
+})
+
+test('a tenant gets no more urgent band than it may have, and no model that it may not use', async () => {
+  await using worker = await startWorker({ upstreams: { a: 'http://127.0.0.1:1/v1' } })
+  const submit = (tenant: string, band: number) => worker.queue.submit(chatTask({ tenant, band }))
+  assert.equal((await submit('humble', bands.urgent)).task.band, bands.low)
+  assert.equal((await submit('humble', bands.batch)).task.band, bands.batch)
+  await assert.rejects(submit('barred', bands.normal), refused('model_not_found', 'body.model'))
 })

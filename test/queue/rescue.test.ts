@@ -135,3 +135,39 @@ test('ended tasks are kept no longer than was asked', async () => {
   worker.clock.wallOffsetMs += 8 * 24 * hourMs
   await worker.until('it is gone', async () => (await worker.store.tasks.find(id)) === null, 5_000)
 })
+
+test('ended tasks go after the time of their tenant', async () => {
+  await using worker = await startWorker(nobody)
+  worker.keepTimes = {
+    keepMs: 4 * hourMs,
+    own: [
+      { tenant: 'brief', keepMs: hourMs },
+      { tenant: 'thrifty', keepMs: 9 * hourMs },
+    ],
+    finishedMax: 1_000,
+  }
+  const tenants = ['brief', 't', 'thrifty']
+  const ids = new Map<string, string>()
+  for (const tenant of tenants) {
+    const id = await worker.submit({ tenant })
+    ids.set(tenant, id)
+    await worker.queue.cancel(tenant, id)
+  }
+  const waiting = await worker.submit({ tenant: 'brief' })
+  const left = async () => {
+    const found = await Promise.all(tenants.map((tenant) => worker.store.tasks.find(ids.get(tenant)!)))
+    return tenants.filter((_, index) => found[index])
+  }
+  const after = async (ms: number) => {
+    worker.clock.advance(ms)
+    // The jump is taken for a standstill, which keeps nothing from being pruned.
+    await pass(worker, 62_000)
+    return left()
+  }
+  assert.deepEqual(await after(0), tenants)
+  assert.deepEqual(await after(hourMs), ['t', 'thrifty'])
+  assert.deepEqual(await after(2 * hourMs), ['t', 'thrifty'])
+  assert.deepEqual(await after(hourMs), ['thrifty'])
+  assert.deepEqual(await after(5 * hourMs), [])
+  assert.equal((await worker.store.tasks.find(waiting))?.status, 'queued')
+})

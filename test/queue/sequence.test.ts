@@ -72,6 +72,17 @@ test('steps run in order, each with what came before, and all results are kept',
   assert(steps.length === 0 || steps.length === 3)
 })
 
+test('what an instance miscounts beyond all measure is no part of the sum', async () => {
+  const counts = [Number.MAX_SAFE_INTEGER, 7, 1e9 + 1, -1, 2.5, '3']
+  await using upstream = await FakeUpstream.start((_request, response) =>
+    sendJson(response, 200, { ...wholeChat('x'), usage: { prompt_tokens: counts.shift(), completion_tokens: 1 } }),
+  )
+  await using worker = await startWorker({ upstreams: { a: upstream.url } })
+  const steps = counts.map((_, index) => step(`s${index}`, 'x'))
+  const { task } = await worker.reach(await worker.submit(sequence(...steps)), 'succeeded', 0)
+  assert.deepEqual(task.usage, { promptTokens: 7, completionTokens: 6, cachedTokens: 0 })
+}) // prettier-ignore
+
 test('after a failure only what is left runs again', async () => {
   const failing = new Set(['second'])
   await using upstream = await FakeUpstream.start((request, response, socket) =>

@@ -3,27 +3,16 @@ import test from 'node:test'
 import fc from 'fast-check'
 import { ApiError } from '../../src/core/errors.ts'
 import { parseTaskRequest } from '../../src/queue/task-request.ts'
+import { chatTask } from '../helpers/task-spec.ts'
 
 const nowMs = Date.UTC(2026, 0, 1)
 const from = { tenant: 'acme', idempotencyKey: null, nowMs }
-const call = { endpoint: '/v1/completions', body: { model: 'm', prompt: 'Hi' } }
+const call = { endpoint: '/v1/completions', body: { model: 'm', prompt: 'Hi' } } as const
 const parse = (more: object = {}, origin: object = {}) =>
   parseTaskRequest({ ...call, ...more }, { ...from, ...origin })
 
 test('a plain call takes the defaults', () => {
-  assert.deepEqual(parse(), {
-    tenant: 'acme',
-    work: call,
-    band: 50,
-    runAtMs: null,
-    deadlineMs: null,
-    attemptsMax: null,
-    metadata: {},
-    webhook: null,
-    idempotencyKey: null,
-    parent: null,
-    position: null,
-  })
+  assert.deepEqual(parse(), chatTask({ tenant: 'acme', work: call }))
 })
 
 test('every field is read', () => {

@@ -247,12 +247,6 @@ describe('the PostgreSQL store, several processes on one database', { skip }, ()
     assert(findings.some((finding) => finding.includes('tenant acme has 2 tasks queued where 3 are counted')))
   })
 
-  it('points to pg_dump for a backup', async () => {
-    await assert.rejects(one.maintenance.backup(), (error) => {
-      return error instanceof SetupError && /pg_dump/.test(error.message)
-    })
-  })
-
   it('claims by the index, however many wait', async () => {
     const { rows } = await explainClaim(database)
     assert.match(rows, /Index Scan using tasks_ready/)
@@ -337,7 +331,10 @@ describe('the PostgreSQL store as it starts', { skip }, () => {
     const message = await refused(database.url)
     await client.query('DELETE FROM autoglm.schema_version WHERE version = 99')
     await client.end()
-    assert.match(message, /version 99, and this program knows versions up to 1/)
+    assert.ok(
+      message.includes(`version 99, and this program knows versions up to ${migrations.length}`),
+      message,
+    )
   })
 
   it('explains what is no error of the server, too', () => {

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import pino from 'pino'
 import { systemClock } from '../../src/core/clock.ts'
+import { runAside } from '../../src/storage/sqlite/aside.ts'
 import { SqliteStore } from '../../src/storage/sqlite/sqlite-store.ts'
 
 const log = pino({ level: 'silent' })
@@ -17,7 +18,7 @@ test('what is stored is for its owner alone: folder, database, the log beside it
   try {
     await store.start()
     await store.blobs.append('b', [Buffer.from('x')])
-    await store.maintenance.backup(join(folder, 'copy.db'))
+    await runAside({ path, task: 'backup', target: join(folder, 'copy.db') })
     assert.equal(await modeOf(join(folder, 'data')), 0o700)
     assert.equal(await modeOf(path), 0o600)
     assert.equal(await modeOf(`${path}-wal`), 0o600)

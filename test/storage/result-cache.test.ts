@@ -128,26 +128,33 @@ test('memory holds no more than it may, and forgets what is unused', () => {
   assert.deepEqual([cache.memoryEntries, cache.memoryBytes], [0, 0])
 })
 
-test('a map by size never holds more than its capacity, and the newest of what fits', () => {
+test('a map by size never holds more than its capacity, and goes round those that were used', () => {
   const step = fc.record({ key: fc.integer({ min: 0, max: 9 }), size: fc.integer({ min: 0, max: 60 }), kind: fc.constantFrom('set', 'get', 'delete') }) // prettier-ignore
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const map = new SizedLruMap<number, number>()
-      let model: { key: number; size: number }[] = []
+      let model: { key: number; size: number; isUsed: boolean }[] = []
       const sum = () => model.reduce((total, { size }) => total + size, 0)
+      const shrink = (capacity: number) => {
+        while (sum() > capacity) {
+          const oldest = model.shift()!
+          if (oldest.isUsed) model.push({ ...oldest, isUsed: false })
+        }
+      }
       for (const { key, size, kind } of steps) {
         const old = model.find((entry) => entry.key === key)
         if (kind === 'get') assert.equal(map.get(key), old?.size)
-        if (kind !== 'get' || old) model = model.filter((entry) => entry.key !== key)
-        if (kind === 'get' && old) model.push(old)
+        if (kind === 'get' && old) old.isUsed = true
+        if (kind !== 'get') model = model.filter((entry) => entry !== old)
         if (kind === 'delete') map.delete(key)
         if (kind === 'set') {
           map.set(key, size, { size, capacity: 50 })
-          if (size <= 50) model.push({ key, size })
-          while (sum() > 50) model.shift()
+          shrink(size <= 50 ? 50 - size : 50)
+          if (size <= 50) model.push({ key, size, isUsed: false })
         }
         assert.equal(map.total, sum())
         assert.equal(map.size, model.length)
+        assert.ok(map.total <= 50)
       }
       for (const { key, size } of model) assert.equal(map.get(key), size)
     }),

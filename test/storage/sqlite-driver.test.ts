@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, it } from 'node:test'
 import pino from 'pino'
+import { runAside } from '../../src/storage/sqlite/aside.ts'
 import { migrate, readVersion, Database } from '../../src/storage/sqlite/database.ts'
 import { migrations } from '../../src/storage/sqlite/schema.ts'
 import {
@@ -61,6 +62,69 @@ describe('the SQLite driver', () => {
     assert.deepEqual(await second.maintenance.check(), [])
   })
 
+  it('frees the messages that a server was about to deliver, and not those that wait for their next try', async () => {
+    await using folder = await Folder.make()
+    const first = await TestStore.open(folder.database)
+    await submitted(first, { notify: true }, { notify: true })
+    for (const { task } of await claimed(first, { limit: 2 })) await settled(first, task, success(), startMs)
+    const [held, waiting] = await first.outbox.claim(startMs, 3_600_000, 2)
+    assert.equal(await first.outbox.settle(waiting!.id, 1, startMs + 3_600_000), true)
+    assert.deepEqual(await first.outbox.claim(startMs, 1000, 2), [])
+    await first.crash()
+    await first.stop()
+
+    await using second = await TestStore.open(folder.database)
+    const again = await second.outbox.claim(startMs, 1000, 2)
+    assert.deepEqual(
+      again.map(({ id, attempt }) => [id, attempt]),
+      [[held!.id, 2]],
+    )
+    assert.equal(await second.outbox.settle(held!.id, 1, null), false, 'by the server that died')
+    assert.equal(await second.outbox.settle(held!.id, 2, null), true)
+    const [last] = await second.outbox.claim(startMs + 3_600_000, 1000, 2)
+    assert.equal(last?.id, waiting!.id)
+  })
+
+  it('keeps the messages of a database that knew no leases of them', async () => {
+    await using folder = await Folder.make()
+    const old = new Database(folder.database)
+    migrate(old, migrations.slice(0, 2))
+    old.handle.exec(`INSERT INTO outbox (id, n, task_id, tenant, created_at, attempt, due_at)
+      VALUES ('msg_1', 1, 'task_1', 'acme', ${startMs}, 1, ${startMs + 5000})`)
+    old.close()
+    await using store = await TestStore.open(folder.database)
+    assert.deepEqual(await store.outbox.claim(startMs, 1000, 10), [], 'not before its time')
+    const [message] = await store.outbox.claim(startMs + 5000, 1000, 10)
+    assert.deepEqual([message?.id, message?.attempt], ['msg_1', 2])
+  })
+
+  it('lists one model by the index alone, also in a database that is older than that', async () => {
+    await using folder = await Folder.make()
+    const old = new Database(folder.database)
+    migrate(old, migrations.slice(0, 1))
+    old.handle
+      .exec(`INSERT INTO tasks (n, id, tenant, endpoint, model, band, status, born, cost, tag, bytes, attempts_max,
+        notify, created_at, ready_at)
+      VALUES (1, 'task_1', 'acme', '/v1/completions', 'rare', 50, 1, 1, 1, 0, 1, 1, 0, 1, 1),
+        (2, 'task_2', 'acme', '/v1/completions', 'm', 50, 1, 1, 1, 0, 1, 1, 0, 1, 1);
+      INSERT INTO payloads (n, payload, attempts_each) VALUES (1, x'00', 1), (2, x'00', 1)`)
+    old.close()
+    await using store = await TestStore.open(folder.database)
+    const rows = await store.tasks.list({ tenant: 'acme', model: 'rare', limit: 10 })
+    assert.deepEqual(
+      rows.map(({ id }) => id),
+      ['task_1'],
+    )
+    const stranger = new DatabaseSync(folder.database)
+    const plan = stranger
+      .prepare(
+        `EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE tenant = ? AND model = ? ORDER BY id DESC LIMIT 10`,
+      )
+      .all()
+    stranger.close()
+    assert.match(JSON.stringify(plan), /COVERING INDEX tasks_list/)
+  })
+
   it('refuses a schema that is newer than it knows, and leaves it as it is', async () => {
     await using folder = await Folder.make()
     await (await TestStore.open(folder.database)).stop()
@@ -84,19 +148,18 @@ describe('the SQLite driver', () => {
     const database = new Database(folder.database)
     const steps = [
       ...migrations,
-      'CREATE TABLE one (n) STRICT',
+      'CREATE TABLE one (n INTEGER) STRICT',
       'CREATE TABLE two (n INTEGER) STRICT; SELECT nonsense',
     ]
-    steps[1] = 'CREATE TABLE one (n INTEGER) STRICT'
     assert.throws(() => migrate(database, steps), /nonsense/)
-    assert.equal(readVersion(database), 2)
+    assert.equal(readVersion(database), migrations.length + 1)
     const tables = () =>
       database.handle.prepare(`SELECT name FROM sqlite_schema WHERE name IN ('one', 'two')`).all().length
     assert.equal(tables(), 1)
-    steps[2] = 'CREATE TABLE two (n INTEGER) STRICT'
+    steps[migrations.length + 1] = 'CREATE TABLE two (n INTEGER) STRICT'
     migrate(database, steps)
     migrate(database, steps)
-    assert.equal(readVersion(database), 3)
+    assert.equal(readVersion(database), migrations.length + 2)
     assert.equal(tables(), 2)
     database.close()
   })
@@ -111,11 +174,12 @@ describe('the SQLite driver', () => {
       while (writing) await submittedOne(store, { tenant: 'busy' })
     })()
     const copy = join(folder.path, 'copy.db')
-    await store.maintenance.backup(copy)
+    const backUp = (target: string) => runAside({ path: folder.database, task: 'backup', target })
+    await backUp(copy)
     writing = false
     await writer
-    await assert.rejects(store.maintenance.backup(copy), { name: 'SetupError', message: /there already/ })
-    await assert.rejects(store.maintenance.backup('/nowhere/copy.db'), { name: 'SetupError' })
+    await assert.rejects(backUp(copy), { name: 'SetupError', message: /there already/ })
+    await assert.rejects(backUp('/nowhere/copy.db'), { name: 'SetupError' })
 
     await using other = await Folder.make()
     await copyFile(copy, other.database)

@@ -7,7 +7,6 @@ import { cancelSchema, createSchema, listSchema, showSchema } from '../batch-sch
 import { parsePage, toPage } from '../page-query.ts'
 import type { ApiParts } from '../parts.ts'
 import { refuseOthers, type Query } from '../task-query.ts'
-import { readTenant } from '../tenant.ts'
 
 export type BatchParts = Pick<ApiParts, 'settings'> & { batches: Batches }
 type OneBatch = { Params: { id: string } }
@@ -17,18 +16,19 @@ export function addBatchRoutes(app: FastifyInstance, { batches, settings }: Batc
   app.post('/v1/batches', { schema: createSchema }, (request) => {
     refuseOthers(request.query as Query, [])
     const body = parseBody((request.body as Buffer | undefined) ?? Buffer.alloc(0), settings().jsonDepthMax)
-    return batches.create(readTenant(request), parseBatchRequest(body)).then(describeBatch)
+    const { tenant, keyId } = request.record.caller
+    return batches.create(tenant, parseBatchRequest(body), keyId).then(describeBatch)
   })
 
   const rules = { known: ['after', 'limit'], limitDefault: 20, limitMax: 100 } as const
   app.get('/v1/batches', { schema: listSchema }, (request) =>
     batches
-      .list(readTenant(request), parsePage(request.query as Query, rules))
+      .list(request.record.caller.tenant, parsePage(request.query as Query, rules))
       .then((found) => toPage(found.batches.map(describeBatch), found.hasMore)),
   )
 
   app.get<OneBatch>('/v1/batches/:id', { schema: showSchema }, (request) =>
-    batches.get(readTenant(request), request.params.id).then(describeBatch),
+    batches.get(request.record.caller.tenant, request.params.id).then(describeBatch),
   )
 
   app.register((scope, _options, done) => {
@@ -36,7 +36,7 @@ export function addBatchRoutes(app: FastifyInstance, { batches, settings }: Batc
     scope.removeAllContentTypeParsers()
     scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, parsed) => parsed(null))
     scope.post<OneBatch>('/v1/batches/:id/cancel', { schema: cancelSchema }, (request) =>
-      batches.cancel(readTenant(request), request.params.id).then(describeBatch),
+      batches.cancel(request.record.caller.tenant, request.params.id).then(describeBatch),
     )
     done()
   })

@@ -2,13 +2,13 @@ import { Readable } from 'node:stream'
 import multipart from '@fastify/multipart'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { Type } from 'typebox'
-import type { FileStore, StoredFile } from '../../queue/batches/file-store.ts'
+import { keepSeconds } from '../../queue/batches/batch-request.ts'
+import { uploadPurposes, type FileStore, type StoredFile } from '../../queue/batches/file-store.ts'
 import { receiveFile } from '../file-upload.ts'
 import { parsePage, toPage } from '../page-query.ts'
 import type { ApiParts } from '../parts.ts'
 import { ErrorReply } from '../schemas.ts'
 import { refuseOthers, type Query } from '../task-query.ts'
-import { readTenant } from '../tenant.ts'
 
 export type FileParts = Pick<ApiParts, 'settings'> & { files: FileStore }
 type OneFile = { Params: { id: string } }
@@ -22,6 +22,14 @@ const File = Type.Object({
   filename: Type.String(),
   purpose: Type.String(),
   status: Type.Literal('processed'),
+})
+const Form = Type.Object({
+  file: Type.String({ format: 'binary', description: 'One file.' }),
+  purpose: Type.Enum([...uploadPurposes]),
+  'expires_after[anchor]': Type.Optional(Type.Literal('created_at')),
+  'expires_after[seconds]': Type.Optional(
+    Type.Integer({ minimum: keepSeconds.min, maximum: keepSeconds.max, description: 'How long it is kept.' }),
+  ),
 })
 const errors = { '4xx': ErrorReply, '5xx': ErrorReply }
 const tags = ['files']
@@ -46,11 +54,12 @@ export function addFileRoutes(app: FastifyInstance, parts: FileParts): void {
       tags,
       summary: 'Upload a file: multipart/form-data with `file`, `purpose` and, if wanted, `expires_after`',
       consumes: ['multipart/form-data'],
+      body: Form,
       response: { 200: File, ...errors },
     }
     scope.post('/v1/files', { schema }, (request) => {
       refuseOthers(request.query as Query, [])
-      return receiveFile(request, files, readTenant(request)).then(describeFile)
+      return receiveFile(request, files, request.record.caller.tenant).then(describeFile)
     })
   })
 
@@ -72,13 +81,13 @@ export function addFileRoutes(app: FastifyInstance, parts: FileParts): void {
   } as const
   app.get('/v1/files', { schema: list }, (request) =>
     files
-      .list({ ...parsePage(request.query as Query, rules), tenant: readTenant(request) })
+      .list({ ...parsePage(request.query as Query, rules), tenant: request.record.caller.tenant })
       .then((found) => toPage(found.files.map(describeFile), found.hasMore)),
   )
 
   const one = { tags, summary: 'One file', params, response: { 200: File, ...errors } }
   app.get<OneFile>('/v1/files/:id', { schema: one }, (request) =>
-    files.get(readTenant(request), request.params.id).then(describeFile),
+    files.get(request.record.caller.tenant, request.params.id).then(describeFile),
   )
 
   const content = {
@@ -89,7 +98,7 @@ export function addFileRoutes(app: FastifyInstance, parts: FileParts): void {
     response: errors,
   }
   app.get<OneFile>('/v1/files/:id/content', { schema: content }, async (request, reply) => {
-    const file = await files.get(readTenant(request), request.params.id)
+    const file = await files.get(request.record.caller.tenant, request.params.id)
     return send(file, files, reply, parts.settings().stallMs)
   })
 
@@ -100,7 +109,9 @@ export function addFileRoutes(app: FastifyInstance, parts: FileParts): void {
     scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, parsed) => parsed(null))
     scope.delete<OneFile>('/v1/files/:id', { schema: remove }, (request) => {
       const { id } = request.params
-      return files.remove(readTenant(request), id).then(() => ({ id, object: 'file', deleted: true }))
+      return files
+        .remove(request.record.caller.tenant, id)
+        .then(() => ({ id, object: 'file', deleted: true }))
     })
     done()
   })

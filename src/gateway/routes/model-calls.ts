@@ -1,7 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { fail } from '../../core/errors.ts'
-import { compileParser, modelRoutes, type ModelRoute } from '../../router/calls/completion-call.ts'
+import type { Ask } from '../../router/call.ts'
+import {
+  compileParser,
+  modelRoutes,
+  type ModelRoute,
+  type ParsedCall,
+} from '../../router/calls/completion-call.ts'
 import type { ApiParts } from '../parts.ts'
 import { Relay } from '../relay.ts'
 import { explain, refuse } from '../reply.ts'
@@ -14,7 +20,7 @@ import { ErrorReply } from '../schemas.ts'
 /** Client headers that go along to the instance: a trace goes on, everything else ends here. */
 const forwardedHeaders = ['traceparent', 'tracestate'] as const
 
-type CallParts = Pick<ApiParts, 'registry' | 'router' | 'cache' | 'clock' | 'log' | 'settings'>
+type CallParts = Pick<ApiParts, 'registry' | 'router' | 'cache' | 'clock' | 'log' | 'settings' | 'door'>
 
 /** Answers one request, from its head to the end of the answer, on Node's own objects. */
 export type DirectHandler = (
@@ -42,11 +48,17 @@ function makeModelCall(
   { book, responses }: { book: RequestBook; responses: ResponseCache },
   limits: { bodyBytesMax: number },
 ): DirectHandler {
-  const { router, clock, settings, log } = parts
+  const { router, clock, settings, log, door } = parts
   const parseCall = compileParser(route)
 
-  function answer(request: IncomingMessage, response: ServerResponse, record: RequestRecord, body: Buffer) {
-    const { jsonDepthMax, sessionHeader, stallMs, logsPrompts } = settings()
+  /** Reads the call, asks whether it may be had, and brings its answer. */
+  function answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    record: RequestRecord,
+    body: Buffer,
+  ): void {
+    const { jsonDepthMax, sessionHeader, logsPrompts } = settings()
     const headers = readForwardedHeaders(request.headers)
     const session = request.headers[sessionHeader]
     const sessionKey = typeof session === 'string' ? session : null
@@ -56,9 +68,39 @@ function makeModelCall(
     record.cache = 'bypass'
     if (logsPrompts) record.prompt = call.promptText()
 
-    const plan = responses.plan(call, request.headers, record.model)
+    record.promptEstimate = call.promptTokens
+    const tokens = call.promptTokens + call.estimateAnswerTokens()
+    const entered = door(
+      record,
+      { model: call.model, resolved: record.model, tier: call.serviceTier, tokens },
+      request.headers,
+    )
+    const run = (ask: Ask) => {
+      call.ask = ask
+      // The client may have gone while the limits were asked.
+      if (!record.done) bring(call, request, response, record)
+    }
+    if (!(entered instanceof Promise)) return run(entered)
+    entered.then(run).catch((thrown: unknown) => turnAway(response, record, thrown))
+  }
 
+  function turnAway(response: ServerResponse, record: RequestRecord, thrown: unknown): void {
+    refuse(response, record, explain(thrown, record, log))
+  }
+
+  function bring(
+    call: ParsedCall,
+    request: IncomingMessage,
+    response: ServerResponse,
+    record: RequestRecord,
+  ): void {
+    const plan = responses.plan(call, {
+      ...{ headers: request.headers, tenant: record.caller.tenant, model: record.model },
+    })
+    // Others may join it and take the answer: how long they wait is not this caller's matter.
+    if (plan) call.ask = { ...call.ask, deadlineMs: null }
     const client = new AbortController()
+    const { stallMs } = settings()
     const relay = new Relay({ response, record, book, clock, hidesUsage: call.hidesUsage, stallMs })
     record.onAbandoned = () => client.abort()
     const answered = plan
@@ -75,7 +117,7 @@ function makeModelCall(
         if (error) throw error
         answer(request, response, record, body)
       } catch (thrown) {
-        refuse(response, record, explain(thrown, record, log))
+        turnAway(response, record, thrown)
       }
     })
   }

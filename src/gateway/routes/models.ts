@@ -1,8 +1,9 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { fail } from '../../core/errors.ts'
 import type { ApiParts } from '../parts.ts'
 import { ErrorReply } from '../schemas.ts'
+import { mayUse } from '../tenants/tenant-settings.ts'
 
 const Model = Type.Object({
   id: Type.String(),
@@ -14,12 +15,15 @@ const Model = Type.Object({
 })
 
 /** `GET /v1/models` and `GET /v1/models/{id}`. */
-export function addModelRoutes(app: FastifyInstance, { registry, router, clock }: ApiParts): void {
+export function addModelRoutes(
+  app: FastifyInstance,
+  { registry, router, clock, settingsOf }: ApiParts,
+): void {
   const created = Math.floor(clock.wallMs() / 1000)
 
-  const describe = (id: string) => {
+  const describe = (id: string, tenant: string) => {
     const model = router.resolve(id)
-    if (model === null) return null
+    if (model === null || !mayUse(settingsOf(tenant), id, model)) return null
     const instances = registry.of(model)
     const nowMs = clock.now()
     return {
@@ -37,9 +41,12 @@ export function addModelRoutes(app: FastifyInstance, { registry, router, clock }
 
   const schema = { tags: ['models'], summary: 'Models and aliases that callers may name' }
   const list = Type.Object({ object: Type.Literal('list'), data: Type.Array(Model) })
-  app.get('/v1/models', { schema: { ...schema, response: { 200: list } } }, () => {
+  app.get('/v1/models', { schema: { ...schema, response: { 200: list } } }, ({ record }) => {
     const names = [...new Set([...registry.models, ...Object.keys(router.aliases)])]
-    return { object: 'list', data: names.map(describe).filter((model) => model !== null) }
+    return {
+      object: 'list',
+      data: names.map((name) => describe(name, record.caller.tenant)).filter((model) => model !== null),
+    }
   })
 
   const one = {
@@ -48,17 +55,19 @@ export function addModelRoutes(app: FastifyInstance, { registry, router, clock }
     params: Type.Object({ id: Type.String() }),
     response: { 200: Model, 404: ErrorReply },
   }
-  const find = (id: string) => {
-    const model = describe(id)
+  const find = (id: string, { record }: FastifyRequest) => {
+    const model = describe(id, record.caller.tenant)
     if (model) return model
     throw fail('model_not_found', {
       message: `The model \`${id.slice(0, 200)}\` is not served here.`,
       param: 'model',
     })
   }
-  app.get<{ Params: { id: string } }>('/v1/models/:id', { schema: one }, ({ params }) => find(params.id))
+  app.get<{ Params: { id: string } }>('/v1/models/:id', { schema: one }, (request) =>
+    find(request.params.id, request),
+  )
   // Names of the form `organisation/model` have a slash of their own.
-  app.get<{ Params: { '*': string } }>('/v1/models/*', { schema: { hide: true } }, ({ params }) =>
-    find(params['*']),
+  app.get<{ Params: { '*': string } }>('/v1/models/*', { schema: { hide: true } }, (request) =>
+    find(request.params['*'], request),
   )
 }

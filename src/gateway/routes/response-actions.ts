@@ -5,7 +5,6 @@ import { findResponse, listInputItems } from '../../queue/responses/find-respons
 import { isFinal } from '../../storage/task-states.ts'
 import { pageItems, parseItemsQuery, refuseOthers, type Query } from '../response-query.ts'
 import { ErrorReply } from '../schemas.ts'
-import { readTenant } from '../tenant.ts'
 import type { OneResponse, ResponseParts } from './responses.ts'
 
 /** A task that runs elsewhere ends within a second of its cancellation; then the answer says so. */
@@ -30,7 +29,7 @@ export function addResponseActions(app: FastifyInstance, parts: ResponseParts): 
     },
   }
   app.get<OneResponse>('/v1/responses/:id/input_items', { schema: items }, async (http) => {
-    const tenant = readTenant(http)
+    const tenant = http.record.caller.tenant
     const page = parseItemsQuery(http.query as Query)
     const found = await findResponse(parts, tenant, http.params.id)
     return pageItems(await listInputItems(parts, tenant, found), page)
@@ -51,7 +50,7 @@ export function addResponseActions(app: FastifyInstance, parts: ResponseParts): 
     }
     scope.post<OneResponse>('/v1/responses/:id/cancel', { schema: cancel }, async (http) => {
       refuseOthers(http.query as Query, [])
-      const tenant = readTenant(http)
+      const tenant = http.record.caller.tenant
       const { id } = http.params
       const { task } = await findResponse(parts, tenant, id)
       if (!task?.request.background) {
@@ -80,7 +79,7 @@ export function addResponseActions(app: FastifyInstance, parts: ResponseParts): 
     }
     scope.delete<OneResponse>('/v1/responses/:id', { schema: remove }, async (http) => {
       refuseOthers(http.query as Query, [])
-      const tenant = readTenant(http)
+      const tenant = http.record.caller.tenant
       const { id } = http.params
       const { response, task } = await findResponse(parts, tenant, id)
       // The task goes first: while it lives, nothing of it is taken away.
@@ -97,7 +96,7 @@ export function addResponseActions(app: FastifyInstance, parts: ResponseParts): 
     const cancelTimer = parts.clock.after(cancelWaitMs, () => stop.abort())
     http.record.onAbandoned = () => stop.abort()
     try {
-      for await (const news of queue.follow(readTenant(http), taskId, afterSeq, stop.signal)) {
+      for await (const news of queue.follow(http.record.caller.tenant, taskId, afterSeq, stop.signal)) {
         if (news.kind === 'event' && isFinal(news.task.status)) return
       }
     } finally {

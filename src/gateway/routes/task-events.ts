@@ -3,24 +3,21 @@ import { fail, toErrorBody } from '../../core/errors.ts'
 import { isFinal } from '../../storage/task-states.ts'
 import { EventStream, formatNamedEvent } from '../event-stream.ts'
 import { explain } from '../reply.ts'
+import { SlowReaders } from '../slow-readers.ts'
 import { describeDetail, describeEvent } from '../task-object.ts'
 import { readTaskId, type OneTask, type TaskParts } from '../task-parts.ts'
 import { parsePlace, type EventPlace, type Query } from '../task-query.ts'
 import { eventsSchema } from '../task-schemas.ts'
-import { readTenant } from '../tenant.ts'
 
 /** How long a client that was cut off should wait before it comes back. */
 const retryMs = 1_000
 const farewell = `: the server is stopping; come back with Last-Event-ID\nretry: ${retryMs}\n\n`
-/** Large results that their readers have not taken yet, of all readers together. */
-const heldCharsMax = 128 * 1024 * 1024
-/** Smaller than this, a result is no more than a connection costs anyway. */
-const largeChars = 256 * 1024
 const busy = `: too many results wait for slow readers; come back with Last-Event-ID\nretry: ${retryMs}\n\n`
 
 /** `GET /v1/tasks/{id}/events`: the states of a task, its progress, and at the end its result. */
 export function addTaskEventRoutes(app: FastifyInstance, parts: TaskParts): void {
   const { queue, clock, settings, log } = parts
+  const readers = new SlowReaders()
   const closing = new AbortController()
   app.addHook('preClose', (done) => {
     closing.abort()
@@ -29,7 +26,7 @@ export function addTaskEventRoutes(app: FastifyInstance, parts: TaskParts): void
 
   const options = { schema: eventsSchema, exposeHeadRoute: false }
   app.get<OneTask>('/v1/tasks/:id/events', options, async (request, reply) => {
-    const tenant = readTenant(request)
+    const tenant = request.record.caller.tenant
     const id = readTaskId(request)
     const place = parsePlace(request.query as Query, request.headers['last-event-id'])
     const { task, history } = await queue.get(tenant, id)
@@ -45,7 +42,8 @@ export function addTaskEventRoutes(app: FastifyInstance, parts: TaskParts): void
     const stream = new EventStream({ response: reply.raw, clock, stallMs: settings().stallMs })
     stream.open({ 'x-request-id': request.id }, `retry: ${retryMs}\n\n`)
     try {
-      await sendLast(stream, await tellAll(stream, { tenant, id, place }))
+      const text = await tellAll(stream, { tenant, id, place })
+      if (!(await readers.send(text.length, () => stream.end(text)))) await stream.end(busy)
     } catch (thrown) {
       const error = explain(thrown, record, log)
       record.error = error.code
@@ -53,23 +51,6 @@ export function addTaskEventRoutes(app: FastifyInstance, parts: TaskParts): void
     }
     return reply
   })
-
-  let heldChars = 0
-
-  /**
-   * Sends the last words and ends. A reader that does not read keeps its result in memory until it is cut off: when
-   * there are many of them, one more is asked to come back for its own.
-   */
-  async function sendLast(stream: EventStream, text: string): Promise<void> {
-    if (text.length < largeChars) return stream.end(text)
-    if (heldChars > 0 && heldChars + text.length > heldCharsMax) return stream.end(busy)
-    heldChars += text.length
-    try {
-      await stream.end(text)
-    } finally {
-      heldChars -= text.length
-    }
-  }
 
   /** Sends states and progress as they come; resolves with the last words. */
   async function tellAll(

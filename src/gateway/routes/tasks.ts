@@ -1,8 +1,9 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { fail } from '../../core/errors.ts'
+import { checkPrevious } from '../../queue/responses/check-previous.ts'
 import { parseTaskRequest } from '../../queue/task-request.ts'
 import type { TaskSpec } from '../../queue/task.ts'
-import type { TaskFilter } from '../../storage/store.ts'
+import type { TaskFilter } from '../../storage/task-store.ts'
 import { parseBody } from '../../router/calls/body.ts'
 import { checkWebhookUrl } from '../../queue/webhooks/target.ts'
 import { describeDetail, describeTask } from '../task-object.ts'
@@ -16,17 +17,18 @@ import {
   showSchema,
   submitSchema,
 } from '../task-schemas.ts'
-import { readTenant } from '../tenant.ts'
 import { addTaskEventRoutes } from './task-events.ts'
 
 const keyPattern = /^[\x20-\x7e]{1,255}$/
 
 /** The tasks of a tenant: submit, list, show, follow, cancel, requeue, remove. */
 export function addTaskRoutes(app: FastifyInstance, parts: TaskParts): void {
-  const { queue } = parts
+  const { queue, responses } = parts
 
   app.post('/v1/tasks', { schema: submitSchema }, async (request, reply) => {
-    const { task, created } = await queue.submit(readSpec(request, parts))
+    const spec = readSpec(request, parts)
+    await checkPrevious(responses, spec.tenant, spec.work)
+    const { task, created } = await queue.submit(spec)
     return reply
       .code(created ? 202 : 200)
       .header('location', `/v1/tasks/${task.id}`)
@@ -49,13 +51,13 @@ export function addTaskRoutes(app: FastifyInstance, parts: TaskParts): void {
     }
   }
   app.get('/v1/tasks', { schema: listSchema }, (request) =>
-    list(parseTaskList(request.query as Query, readTenant(request))),
+    list(parseTaskList(request.query as Query, request.record.caller.tenant)),
   )
 
   app.get<OneTask>('/v1/tasks/:id', { schema: showSchema }, (request) => {
     const include = parseInclude(request.query as Query)
     return queue
-      .get(readTenant(request), readTaskId(request))
+      .get(request.record.caller.tenant, readTaskId(request))
       .then((detail) => describeDetail(detail, include))
   })
 
@@ -71,17 +73,17 @@ function addTaskActions(app: FastifyInstance, { queue }: TaskParts): void {
 
     scope.post<OneTask>('/v1/tasks/:id/cancel', { schema: cancelSchema }, (request) => {
       refuseOthers(request.query as Query, [])
-      return queue.cancel(readTenant(request), readTaskId(request)).then(describeTask)
+      return queue.cancel(request.record.caller.tenant, readTaskId(request)).then(describeTask)
     })
 
     scope.post<OneTask>('/v1/tasks/:id/requeue', { schema: requeueSchema }, (request) => {
       refuseOthers(request.query as Query, [])
-      return queue.requeue(readTenant(request), readTaskId(request)).then(describeTask)
+      return queue.requeue(request.record.caller.tenant, readTaskId(request)).then(describeTask)
     })
 
     scope.delete<OneTask>('/v1/tasks/:id', { schema: removeSchema }, async (request, reply) => {
       refuseOthers(request.query as Query, [])
-      await queue.remove(readTenant(request), readTaskId(request))
+      await queue.remove(request.record.caller.tenant, readTaskId(request))
       return reply.code(204).send()
     })
     done()
@@ -90,13 +92,13 @@ function addTaskActions(app: FastifyInstance, { queue }: TaskParts): void {
 
 function readSpec(request: FastifyRequest, { clock, settings, webhooks }: TaskParts): TaskSpec {
   refuseOthers(request.query as Query, [])
-  const tenant = readTenant(request)
+  const { tenant, keyId } = request.record.caller
   const idempotencyKey = readKey(request.headers['idempotency-key'])
   const body = (request.body as Buffer | undefined) ?? Buffer.alloc(0)
   const fields = parseBody(body, settings().jsonDepthMax)
   const spec = parseTaskRequest(fields, { tenant, idempotencyKey, nowMs: clock.wallMs() })
   if (spec.webhook) checkWebhookUrl(spec.webhook.url, webhooks())
-  return spec
+  return keyId === null ? spec : { ...spec, keyId }
 }
 
 function readKey(key: string | string[] | undefined): string | null {

@@ -151,7 +151,8 @@ export class BatchRunner implements Service {
       return
     }
     const failures = (this.#waiting.get(id)?.failures ?? 0) + 1
-    const delayMs = outcome.retryAfterMs ?? Math.min(500 * 2 ** failures, this.#options.retryMsMax)
+    // Looked at again before long in any case: a budget may be raised, and the batch may expire.
+    const delayMs = Math.min(outcome.retryAfterMs ?? 500 * 2 ** failures, this.#options.retryMsMax)
     this.#waiting.set(id, { failures, untilMs: clock.wallMs() + delayMs })
     const { error } = outcome
     if (error instanceof ApiError) log.info({ batch: id, code: error.code, delayMs }, 'a batch waits')

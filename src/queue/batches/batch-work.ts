@@ -107,7 +107,7 @@ async function validate(parts: WorkParts, held: HeldBatch, signal: AbortSignal):
             scraps: now.scraps.filter((id) => id !== indexId),
           },
     ),
-    { expiresAtMs: failure ? parts.files.expiryOf(clock.wallMs(), null) : null },
+    { expiresAtMs: failure ? parts.files.expiryOf(batch.tenant, clock.wallMs(), null) : null },
   )
 }
 
@@ -202,14 +202,14 @@ async function publish(parts: WorkParts, held: HeldBatch): Promise<void> {
       purpose: 'batch_output',
       bytes: file.bytes,
       createdAtMs: nowMs,
-      expiresAtMs: files.expiryOf(nowMs, batch.outputKeepMs),
+      expiresAtMs: files.expiryOf(tenant, nowMs, batch.outputKeepMs),
     })
   }
   await dropScraps(parts, held)
   if (batch.index) await store.blobs.remove(batch.index.id)
   await store.blobs.remove(refusalsId(id))
   await held.change((now) => (now.results ? moveBatch(now, endOf(now), nowMs) : null), {
-    expiresAtMs: files.expiryOf(nowMs, null),
+    expiresAtMs: files.expiryOf(tenant, nowMs, null),
   })
 }
 

@@ -23,6 +23,8 @@ export type ResultFile = { id: string; bytes: number; lines: number }
 export type Batch = {
   id: string
   tenant: string
+  /** The key by which it was created, for the usage; left out where there was none. */
+  keyId?: string
   endpoint: TaskEndpoint
   inputFileId: string
   completionWindow: string

@@ -33,8 +33,8 @@ export class Batches {
     this.#onChange = parts.onChange
   }
 
-  /** Throws task_not_found, invalid_request and queue_full. */
-  async create(tenant: string, request: BatchRequest): Promise<BatchView> {
+  /** `keyId` is the key that was shown, null for none. Throws file_not_found, invalid_request and queue_full. */
+  async create(tenant: string, request: BatchRequest, keyId: string | null = null): Promise<BatchView> {
     const file = await this.#files.get(tenant, request.inputFileId, 'input_file_id')
     if (file.purpose !== 'batch') {
       const message = `The file \`${file.id}\` was uploaded with the purpose ${file.purpose}; it must be batch.`
@@ -47,6 +47,7 @@ export class Batches {
       ...rest,
       id: makeTaskId('batch', nowMs),
       tenant,
+      ...(keyId === null ? {} : { keyId }),
       status: 'validating',
       atMs: { validating: nowMs },
       expiresAtMs: nowMs + windowMs,
@@ -65,7 +66,7 @@ export class Batches {
     return this.#view(batch)
   }
 
-  /** Throws task_not_found, as for a batch that is another tenant's. */
+  /** Throws batch_not_found, as for a batch that is another tenant's. */
   async get(tenant: string, id: string): Promise<BatchView> {
     return this.#view((await this.#find(tenant, id)).batch)
   }
@@ -86,7 +87,7 @@ export class Batches {
     return { batches: await Promise.all(batches), hasMore: documents.length > page.limit }
   }
 
-  /** Asks for its end: what is done by then is kept. Throws task_not_found, and conflict when it is over already. */
+  /** Asks for its end: what is done by then is kept. Throws batch_not_found, and conflict when it is over already. */
   async cancel(tenant: string, id: string): Promise<BatchView> {
     for (let turn = 0; turn < changesMax; turn += 1) {
       const { batch, version } = await this.#find(tenant, id)
@@ -106,7 +107,10 @@ export class Batches {
   async #find(tenant: string, id: string): Promise<{ batch: Batch; version: number }> {
     const document = await this.#store.documents.get('batch', tenant, id)
     if (document) return { batch: readBatch(document), version: document.version }
-    throw fail('task_not_found', { message: `There is no batch \`${id.slice(0, 100)}\`.`, param: 'batch_id' })
+    throw fail('batch_not_found', {
+      message: `There is no batch \`${id.slice(0, 100)}\`.`,
+      param: 'batch_id',
+    })
   }
 
   async #checkRoom(tenant: string): Promise<void> {

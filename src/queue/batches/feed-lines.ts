@@ -11,7 +11,7 @@ import { inputMissing } from './validate-input.ts'
 
 export type Feeding =
   | { kind: 'fed'; tasks: number; refused: number }
-  /** The queue has no room, or the store is away: the same piece is fed again, which doubles nothing. */
+  /** The queue has no room, the budget is spent, or the store is away: the same piece is fed again, which doubles nothing. */
   | { kind: 'later'; error: ApiError }
 
 export type FeedParts = {
@@ -46,8 +46,16 @@ export async function feedPiece(parts: FeedParts, batch: Batch, piece: number): 
 
 export const refusalsId = (batchId: string): string => `${batchId}.refusals`
 
-/** A fault of this server in checking a line is not among them: it would come again for ever. */
-const passingCodes: ReadonlySet<ErrorCode> = new Set(['queue_full', 'storage_unavailable', 'shutting_down'])
+/**
+ * A fault of this server in checking a line is not among them: it would come again for ever. A batch whose tenant has
+ * spent its budget waits for the next day or month, and expires if that comes too late.
+ */
+const passingCodes: ReadonlySet<ErrorCode> = new Set([
+  'queue_full',
+  'budget_exceeded',
+  'storage_unavailable',
+  'shutting_down',
+])
 
 const isPassing = ({ code }: ApiError, { mayAppear }: FeedParts): boolean =>
   code === 'model_not_found' ? mayAppear() : passingCodes.has(code)
@@ -73,6 +81,7 @@ async function makeSpecs(
 function makeSpec(batch: Batch, line: number, body: Fields): TaskSpec {
   return {
     tenant: batch.tenant,
+    ...(batch.keyId === undefined ? {} : { keyId: batch.keyId }),
     work: { endpoint: batch.endpoint, body },
     band: batch.band,
     runAtMs: null,

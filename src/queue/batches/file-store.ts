@@ -7,7 +7,7 @@ import type { Logger } from '../../telemetry/log.ts'
 import { readPieces } from './pieces.ts'
 import { tooMany, Upload, uploadTouchMs, type UploadData } from './upload.ts'
 
-export type FileSettings = { fileBytesMax: number; filesBytesMax: number; keepFilesMs: number }
+export type FileSettings = { fileBytesMax: number; filesBytesMax: number }
 
 /** What a file is for, in OpenAI's words; those that end in `_output` are written by this server. */
 export const uploadPurposes = ['batch', 'user_data', 'assistants', 'fine-tune', 'vision', 'evals'] as const
@@ -51,14 +51,23 @@ export class FileStore implements Service {
   readonly #store: Store
   readonly #clock: Clock
   readonly #settings: () => FileSettings
+  readonly #keepMs: (tenant: string) => number
   readonly #log: Logger
   readonly #uploads = new Map<string, Upload>()
   #stopSweeping: (() => void) | null = null
 
-  constructor(parts: { store: Store; clock: Clock; settings: () => FileSettings; log: Logger }) {
+  constructor(parts: {
+    store: Store
+    clock: Clock
+    settings: () => FileSettings
+    /** How long files of a tenant are kept. */
+    keepMs: (tenant: string) => number
+    log: Logger
+  }) {
     this.#store = parts.store
     this.#clock = parts.clock
     this.#settings = parts.settings
+    this.#keepMs = parts.keepMs
     this.#log = parts.log
   }
 
@@ -115,7 +124,7 @@ export class FileStore implements Service {
       fileBytesMax,
       filesBytesMax,
       earlierBytes: () => this.#arrivingBytes(tenant, id),
-      publish: (file) => this.publish({ ...file, expiresAtMs: this.expiryOf(nowMs, file.keepMs) }),
+      publish: (file) => this.publish({ ...file, expiresAtMs: this.expiryOf(tenant, nowMs, file.keepMs) }),
       onEnd: (publishedBytes) => {
         this.#uploads.delete(id)
         for (const other of this.#uploads.values()) {
@@ -150,16 +159,16 @@ export class FileStore implements Service {
     return { id, tenant, createdAtMs, expiresAtMs, filename, purpose, bytes }
   }
 
-  /** When a file made then goes: after the time asked for, and never later than the configured one. */
-  expiryOf(createdAtMs: number, keepMs: number | null): number {
-    return createdAtMs + Math.min(keepMs ?? Infinity, this.#settings().keepFilesMs)
+  /** When a file made then goes: after the time asked for, and never later than the tenant's files do. */
+  expiryOf(tenant: string, createdAtMs: number, keepMs: number | null): number {
+    return createdAtMs + Math.min(keepMs ?? Infinity, this.#keepMs(tenant))
   }
 
-  /** Throws task_not_found, as for a file that is another tenant's. */
+  /** Throws file_not_found, as for a file that is another tenant's. */
   async get(tenant: string, id: string, param = 'file_id'): Promise<StoredFile> {
     const document = await this.#store.documents.get('file', tenant, id)
     if (document && !this.#isOver(document)) return toFile(document)
-    throw fail('task_not_found', { message: `There is no file \`${id.slice(0, 100)}\`.`, param })
+    throw fail('file_not_found', { message: `There is no file \`${id.slice(0, 100)}\`.`, param })
   }
 
   /** A page of files, and whether more follow. */
@@ -192,10 +201,10 @@ export class FileStore implements Service {
       yield piece
     }
     if (bytes !== file.bytes)
-      throw fail('task_not_found', { message: `The file \`${file.id}\` was removed.` })
+      throw fail('file_not_found', { message: `The file \`${file.id}\` was removed.` })
   }
 
-  /** Throws task_not_found. */
+  /** Throws file_not_found. */
   async remove(tenant: string, id: string): Promise<void> {
     await this.get(tenant, id)
     // The document goes first: a crash in between leaves bytes that nobody sees, not a file without its content.

@@ -1,5 +1,5 @@
 import { errorTable, type ErrorCode } from '../../core/errors.ts'
-import type { BatchResult } from '../../storage/store.ts'
+import type { BatchResult } from '../../storage/task-store.ts'
 import type { LineError } from './batch-line.ts'
 
 /** What a line of the results says, beside its answer. */

@@ -1,4 +1,5 @@
-import type { BatchResult, Store, TaskUsage } from '../../storage/store.ts'
+import type { Store } from '../../storage/store.ts'
+import type { BatchResult, TaskUsage } from '../../storage/task-store.ts'
 import type { LineError } from './batch-line.ts'
 import type { Batch } from './batch.ts'
 import { refusalsId } from './feed-lines.ts'

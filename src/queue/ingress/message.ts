@@ -1,3 +1,4 @@
+import { tenantPattern } from '../../core/ids.ts'
 import { fail } from '../../core/errors.ts'
 import { parseBody } from '../../router/calls/body.ts'
 import { parseTaskRequest } from '../task-request.ts'
@@ -22,9 +23,6 @@ export type MessageRules = {
   webhooks: Pick<WebhookSettings, 'secrets' | 'allowPrivate'>
   nowMs: number
 }
-
-/** As for the header `x-autoglm-tenant` of a request. */
-const tenantPattern = /^[\w.:@-]{1,100}$/
 
 /** Reads a message as `POST /v1/tasks` reads its body. Throws an ApiError that names what is wrong. */
 export function readMessage(message: Incoming, rules: MessageRules): TaskSpec {

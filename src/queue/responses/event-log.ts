@@ -24,10 +24,18 @@ type LogStore = Pick<Store, 'documents' | 'blobs'>
 export class ResponseEventLog {
   readonly #store: LogStore
   readonly #clock: Clock
-  readonly #keepMs: () => number
+  readonly #keepMs: (tenant: string) => number
+  readonly #watchElsewhere: ((responseId: string, listener: () => void) => () => void) | null
   readonly #listeners = new Map<string, Set<() => void>>()
 
-  constructor(parts: { store: LogStore; clock: Clock; keepMs: () => number }) {
+  constructor(parts: {
+    store: LogStore
+    clock: Clock
+    keepMs: (tenant: string) => number
+    /** Tells of what another process of this machine has written. */
+    watchElsewhere?: (responseId: string, listener: () => void) => () => void
+  }) {
+    this.#watchElsewhere = parts.watchElsewhere ?? null
     this.#store = parts.store
     this.#clock = parts.clock
     this.#keepMs = parts.keepMs
@@ -42,7 +50,7 @@ export class ResponseEventLog {
     const nowMs = this.#clock.wallMs()
     await askStore(() =>
       this.#store.documents.insert({
-        ...{ kind: eventsKind, id, tenant, createdAtMs: nowMs, expiresAtMs: nowMs + this.#keepMs() },
+        ...{ kind: eventsKind, id, tenant, createdAtMs: nowMs, expiresAtMs: nowMs + this.#keepMs(tenant) },
         ...{ open: false, data: '{}' },
       }),
     )
@@ -55,9 +63,13 @@ export class ResponseEventLog {
     })
   }
 
-  /** Up to 256 packed events after the piece with this number. */
-  async read(responseId: string, after: number): Promise<{ number: number; packed: string }[]> {
-    const pieces = await askStore(() => this.#store.blobs.read(nameOf(responseId), after, pageSize))
+  /** Up to `limit` packed events after the piece with this number. */
+  async read(
+    responseId: string,
+    after: number,
+    limit = pageSize,
+  ): Promise<{ number: number; packed: string }[]> {
+    const pieces = await askStore(() => this.#store.blobs.read(nameOf(responseId), after, limit))
     return pieces.map(({ number, bytes }) => ({ number, packed: Buffer.from(bytes).toString('utf8') }))
   }
 
@@ -77,12 +89,17 @@ export class ResponseEventLog {
     await askStore(() => this.#store.documents.remove(eventsKind, tenant, id))
   }
 
-  /** Calls `listener` when this process has written events of the response, until the returned function is called. */
+  /**
+   * Calls `listener` when this process, or one that tells it, has written events of the response, until the returned
+   * function is called.
+   */
   watch(responseId: string, listener: () => void): () => void {
     const listeners = this.#listeners.get(responseId) ?? new Set()
     this.#listeners.set(responseId, listeners)
     listeners.add(listener)
+    const unwatch = this.#watchElsewhere?.(responseId, listener)
     return () => {
+      unwatch?.()
       listeners.delete(listener)
       if (listeners.size === 0) this.#listeners.delete(responseId)
     }

@@ -2,7 +2,7 @@ import { ApiError, fail } from '../../core/errors.ts'
 import { identifyItems, type ResponseObject } from '../../router/responses/response.ts'
 import type { Item } from '../../router/responses/items.ts'
 import type { ResponsesRequest } from '../../router/responses/request.ts'
-import type { TaskDetail } from '../../storage/store.ts'
+import type { TaskDetail } from '../../storage/task-store.ts'
 import type { Queue } from '../queue.ts'
 import type { StoredResponse, StoredResponses } from './stored-responses.ts'
 import { describeTaskResponse, readTaskRequest, toTaskId } from './task-response.ts'
@@ -16,7 +16,7 @@ export type FoundResponse = {
   task: { detail: TaskDetail; request: ResponsesRequest } | null
 }
 
-/** A response of a tenant, finished or not. Throws task_not_found. */
+/** A response of a tenant, finished or not. Throws response_not_found. */
 export async function findResponse(parts: FindParts, tenant: string, id: string): Promise<FoundResponse> {
   const stored = await parts.responses.find(tenant, id)
   // One that was made while its client waited belongs to no task.
@@ -24,7 +24,10 @@ export async function findResponse(parts: FindParts, tenant: string, id: string)
   const task = await findTask(parts.queue, tenant, id)
   if (!task) {
     if (stored) return { response: stored.response, stored, task }
-    throw fail('task_not_found', { message: `There is no response \`${id.slice(0, 100)}\`.`, param: 'id' })
+    throw fail('response_not_found', {
+      message: `There is no response \`${id.slice(0, 100)}\`.`,
+      param: 'id',
+    })
   }
   const { detail, request } = task
   // Kept just before the task is settled; where that came to nothing, the task's own state says so.

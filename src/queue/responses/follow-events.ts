@@ -2,7 +2,8 @@ import type { Clock } from '../../core/clock.ts'
 import { fail } from '../../core/errors.ts'
 import { isLastEvent, packEvent, typeOfEvent } from '../../router/responses/events.ts'
 import { describeResponse } from '../../router/responses/response.ts'
-import type { Store, TaskDetail } from '../../storage/store.ts'
+import type { Store } from '../../storage/store.ts'
+import type { TaskDetail } from '../../storage/task-store.ts'
 import { isFinal } from '../../storage/task-states.ts'
 import type { ResponseEventLog } from './event-log.ts'
 import { askStore } from './stored-responses.ts'
@@ -13,7 +14,19 @@ const leadEvents = 2
 /** How soon, and how late, the storage is asked again when nobody in this process tells of an event. */
 const pollMs = { first: 50, last: 1_000 } as const
 
+/** What a reader holds while it is slow: as many events as fit into this many characters, and one at least. */
+const pageCharsMax = 256 * 1024
+const pageMax = 256
+
 export type NumberedEvent = { sequenceNumber: number; packed: string }
+
+/** What is kept of a task for as long as somebody follows it: neither its body nor its result. */
+export type Followed = {
+  taskId: string
+  tenant: string
+  /** The first two events, which say what was asked for; let go when they have been told. */
+  lead: string[]
+}
 
 type FollowParts = { store: Store; log: ResponseEventLog; clock: Clock }
 
@@ -24,27 +37,30 @@ type FollowParts = { store: Store; log: ResponseEventLog; clock: Clock }
  */
 export async function* followEvents(
   parts: FollowParts,
-  { detail, after }: { detail: TaskDetail; after: number },
+  { followed, after }: { followed: Followed; after: number },
   signal: AbortSignal,
 ): AsyncGenerator<NumberedEvent, void, undefined> {
   const { store, log } = parts
-  const { task } = detail
-  const responseId = toResponseId(task.id)
-  for (const [sequenceNumber, packed] of describeLead(detail).entries()) {
+  const { taskId, lead } = followed
+  const responseId = toResponseId(taskId)
+  for (let sequenceNumber = 0; lead.length > 0; sequenceNumber += 1) {
+    const packed = lead.shift() as string
     if (sequenceNumber > after) yield { sequenceNumber, packed }
   }
   let number = toPieceNumber(after)
   const bell = new Bell(parts.clock)
   const unwatch = log.watch(responseId, bell.ring)
   const unlisten = store.onWake((wake) => {
-    if (wake.kind === 'changed' && wake.id === task.id) bell.ring()
+    if (wake.kind === 'changed' && wake.id === taskId) bell.ring()
   })
   try {
     let waitMs: number = pollMs.first
+    let limit = pageMax
     while (!signal.aborted) {
       // Asked before the events: those of an ended task are all there when it is known to have ended.
-      const current = await askStore(() => store.tasks.find(task.id))
-      const page = await log.read(responseId, number)
+      const current = await askStore(() => store.tasks.find(taskId))
+      const { page, fits } = await readPage(log, responseId, { after: number, limit })
+      limit = Math.min(fits * 2, pageMax)
       for (const piece of page) {
         number = piece.number
         yield { sequenceNumber: number + leadEvents - 1, packed: piece.packed }
@@ -53,7 +69,7 @@ export async function* followEvents(
       if (page.length > 0) {
         waitMs = pollMs.first
       } else if (!current || isFinal(current.status)) {
-        yield { sequenceNumber: number + leadEvents, packed: await describeEnd(store, detail) }
+        yield { sequenceNumber: number + leadEvents, packed: await describeEnd(store, followed) }
         return
       } else {
         const hasNews = await bell.wait(waitMs, signal)
@@ -66,6 +82,21 @@ export async function* followEvents(
   }
 }
 
+/** The next events, and how many of them a slow reader may hold at once. The rest is read again when it is wanted. */
+async function readPage(
+  log: ResponseEventLog,
+  responseId: string,
+  { after, limit }: { after: number; limit: number },
+): Promise<{ page: { number: number; packed: string }[]; fits: number }> {
+  const page = await log.read(responseId, after, limit)
+  let fits = 0
+  for (let chars = 0; fits < page.length; fits += 1) {
+    chars += page[fits]?.packed.length ?? 0
+    if (chars > pageCharsMax && fits > 0) return { page: page.slice(0, fits), fits }
+  }
+  return { page, fits: limit }
+}
+
 /** The number of the piece that holds an event; 0 for those that are not kept. */
 const toPieceNumber = (sequenceNumber: number) => Math.max(0, sequenceNumber - leadEvents + 1)
 
@@ -73,12 +104,12 @@ const toPieceNumber = (sequenceNumber: number) => Math.max(0, sequenceNumber - l
  * Whether nothing comes after the event with this number: it was the last kept, or told of the end of a task that had
  * no last word of its own. Throws invalid_request for the number of an event that there has not been yet.
  */
-export async function isOverAt(parts: FollowParts, { task }: TaskDetail, after: number): Promise<boolean> {
+export async function isOverAt(parts: FollowParts, { taskId }: Followed, after: number): Promise<boolean> {
   const number = toPieceNumber(after)
   if (number === 0) return false
-  const [piece] = await parts.log.read(toResponseId(task.id), number - 1)
+  const [piece] = await parts.log.read(toResponseId(taskId), number - 1, 1)
   if (piece) return isLastEvent(typeOfEvent(piece.packed))
-  const current = await askStore(() => parts.store.tasks.find(task.id))
+  const current = await askStore(() => parts.store.tasks.find(taskId))
   if (!current || isFinal(current.status)) return true
   throw fail('invalid_request', {
     message: '`starting_after` must be the number of an event that has been sent.',
@@ -86,21 +117,22 @@ export async function isOverAt(parts: FollowParts, { task }: TaskDetail, after: 
   })
 }
 
-/** The first two events, which say what was asked for. */
-function describeLead({ task, payload }: TaskDetail): string[] {
+/** What there is to follow. Let go of the detail: it holds the body and the result. */
+export function toFollowed({ task, payload }: TaskDetail): Followed {
   const request = readTaskRequest(payload)
   if (!request) throw fail('internal')
   const identity = { id: toResponseId(task.id), createdAtMs: task.createdAtMs }
   const response = describeResponse(request, identity, { status: 'queued' })
-  return ['response.created', 'response.queued'].map((type) => packEvent({ type, response }))
+  const lead = ['response.created', 'response.queued'].map((type) => packEvent({ type, response }))
+  return { taskId: task.id, tenant: task.tenant, lead }
 }
 
-async function describeEnd(store: Store, { task, payload }: TaskDetail): Promise<string> {
-  const detail = await askStore(() => store.tasks.get(task.tenant, task.id))
-  const request = readTaskRequest(payload)
+async function describeEnd(store: Store, { tenant, taskId }: Followed): Promise<string> {
+  const detail = await askStore(() => store.tasks.get(tenant, taskId))
+  const request = detail && readTaskRequest(detail.payload)
   if (!detail || !request) {
     const message = 'The response was deleted.'
-    return packEvent({ type: 'error', code: 'task_not_found', message, param: null })
+    return packEvent({ type: 'error', code: 'response_not_found', message, param: null })
   }
   const response = describeTaskResponse(detail.task, request, detail.result)
   const isWhole = response.status === 'completed' || response.status === 'incomplete'

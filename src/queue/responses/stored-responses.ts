@@ -25,9 +25,9 @@ const writesMax = 3
 export class StoredResponses {
   readonly #store: Pick<Store, 'documents'>
   readonly #clock: Clock
-  readonly #keepMs: () => number
+  readonly #keepMs: (tenant: string) => number
 
-  constructor(parts: { store: Pick<Store, 'documents'>; clock: Clock; keepMs: () => number }) {
+  constructor(parts: { store: Pick<Store, 'documents'>; clock: Clock; keepMs: (tenant: string) => number }) {
     this.#store = parts.store
     this.#clock = parts.clock
     this.#keepMs = parts.keepMs
@@ -52,7 +52,7 @@ export class StoredResponses {
       kind: responseKind,
       id,
       tenant,
-      expiresAtMs: nowMs + this.#keepMs(),
+      expiresAtMs: nowMs + this.#keepMs(tenant),
       open: false,
       data,
     }
@@ -68,14 +68,14 @@ export class StoredResponses {
     return askStore(() => this.#store.documents.remove(responseKind, tenant, id))
   }
 
-  /** The conversation up to a response and with it; nothing for null. Throws task_not_found. */
+  /** The conversation up to a response and with it; nothing for null. Throws response_not_found. */
   async conversation(tenant: string, previousResponseId: string | null): Promise<Item[]> {
     if (previousResponseId === null) return []
     const param = 'previous_response_id'
     const name = previousResponseId.slice(0, 100)
     const stored = await this.find(tenant, previousResponseId)
     if (!stored) {
-      throw fail('task_not_found', {
+      throw fail('response_not_found', {
         message: `There is no stored response \`${name}\` that has ended; \`${param}\` must name one.`,
         param,
       })

@@ -2,7 +2,7 @@ import { errorTable } from '../../core/errors.ts'
 import { parseResponsesBody, type ResponsesRequest } from '../../router/responses/request.ts'
 import { describeResponse, toResponseError, type ResponseObject } from '../../router/responses/response.ts'
 import { reasons } from '../../storage/reasons.ts'
-import type { TaskError, TaskRow } from '../../storage/store.ts'
+import type { TaskError, TaskRow } from '../../storage/task-store.ts'
 import { readPayload } from '../task.ts'
 
 /** A task and its response have one name between them: `task_01k…` and `resp_01k…`. */

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto'
-import type { TaskRow } from '../../storage/store.ts'
+import type { TaskRow } from '../../storage/task-store.ts'
 import { nameBand } from '../task.ts'
 
 /**

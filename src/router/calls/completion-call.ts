@@ -1,9 +1,10 @@
 import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { fail } from '../../core/errors.ts'
-import type { Call } from '../call.ts'
+import { plainAsk, type Ask, type Call } from '../call.ts'
 import { hashPrefixBlocks } from '../policies/prefix-blocks.ts'
 import { askUsage, parseBody, replaceModel, type Fields } from './body.ts'
+import { charsPerToken, estimateAnswerTokens } from './token-estimate.ts'
 import { ChatBody, CompletionBody, EmbeddingBody } from './schemas.ts'
 
 /** One of OpenAI's routes that a model answers. */
@@ -25,10 +26,20 @@ export const modelRoutes: readonly ModelRoute[] = [
 
 const promptCharsMax = 4096
 
+export type ServiceTier = Ask['tier']
+
 export type CallLimits = { jsonDepthMax: number }
 
 /** A call read from a request, and what the relay must know of it. */
 export type ParsedCall = Call & {
+  /** Who asks; to be set before the call is run. */
+  ask: Ask
+  /** The class of service that the body asks for; null for none, or for what is usual. */
+  readonly serviceTier: ServiceTier | null
+  /** By its length. */
+  readonly promptTokens: number
+  /** The longest answer that the body asks for, in tokens. */
+  estimateAnswerTokens(): number
   /** The stream's usage was asked for by the gateway alone: the client must not see it. */
   readonly hidesUsage: boolean
   /** The body as it was parsed, for those who compare calls. */
@@ -61,6 +72,8 @@ class BodyCall implements ParsedCall {
   readonly headers: readonly string[]
   readonly sessionKey: string | null
   readonly hidesUsage: boolean
+  readonly serviceTier: ServiceTier | null
+  ask: Ask = plainAsk
   readonly #route: ModelRoute
   readonly #fields: Fields
   readonly #body: Buffer
@@ -82,6 +95,7 @@ class BodyCall implements ParsedCall {
     this.stream = parts.stream
     this.headers = parts.headers
     this.sessionKey = parts.sessionKey ?? (typeof fields['user'] === 'string' ? fields['user'] : null)
+    this.serviceTier = readServiceTier(fields['service_tier'])
     const options = fields['stream_options'] as { include_usage?: boolean } | null | undefined
     this.hidesUsage = parts.stream && options?.include_usage !== true
     this.#route = parts.route
@@ -99,6 +113,14 @@ class BodyCall implements ParsedCall {
     return this.#blocks
   }
 
+  get promptTokens(): number {
+    return Math.ceil(this.#body.length / charsPerToken)
+  }
+
+  estimateAnswerTokens(): number {
+    return this.#route.streams ? estimateAnswerTokens(this.#fields) : 0
+  }
+
   cacheFields(): Fields {
     return this.#fields
   }
@@ -108,6 +130,10 @@ class BodyCall implements ParsedCall {
     return JSON.stringify(messages ?? prompt ?? input).slice(0, promptCharsMax)
   }
 }
+
+/** OpenAI's `auto` leaves it to the tenant. */
+export const readServiceTier = (given: unknown): ServiceTier | null =>
+  given === 'priority' || given === 'default' || given === 'flex' ? given : null
 
 /** The first thing wrong with a body, as an error that names the field, what it is and what is allowed. */
 export function describeProblem(problems: readonly SchemaProblem[], fields: Fields) {
@@ -121,8 +147,9 @@ export function describeProblem(problems: readonly SchemaProblem[], fields: Fiel
   const param = toParam(first.instancePath)
   const wanted = problems
     .filter(({ instancePath, keyword }) => instancePath === first.instancePath && keyword !== 'anyOf')
-    .map(({ message }) => message.replace(/^must (be )?/, ''))
-  const found = describeKind(readPointer(fields, first.instancePath))
+    .map(describeWanted)
+  const value = readPointer(fields, first.instancePath)
+  const found = first.keyword === 'enum' ? quoteShort(value) : describeKind(value)
   const verb = first.message.startsWith('must be ') ? 'must be' : 'must'
   return fail('invalid_request', {
     message: `\`${param}\` ${verb} ${wanted.join(' or ')}; it is ${found}.`,
@@ -135,6 +162,19 @@ type SchemaProblem = {
   instancePath: string
   message: string
   params: Record<string, unknown>
+}
+
+/** The validator says only that a value must be one of those allowed: here they are named. */
+function describeWanted({ keyword, message, params }: SchemaProblem): string {
+  const allowed = keyword === 'enum' ? (params['allowedValues'] as readonly string[]) : null
+  return allowed ? `one of ${allowed.join(', ')}` : message.replace(/^must (be )?/, '')
+}
+
+/** Texts that are short enough to be a slip, as they are; of all else the kind. */
+function quoteShort(value: unknown): string {
+  return typeof value === 'string' && value !== '' && value.length <= 40
+    ? JSON.stringify(value)
+    : describeKind(value)
 }
 
 function describeKind(value: unknown): string {

@@ -7,6 +7,7 @@ import { Type } from 'typebox'
 const common = {
   model: Type.String({ minLength: 1, maxLength: 512, description: 'A model of GET /v1/models, or an alias.' }),
   user: Type.Optional(Type.Union([Type.String(), Type.Null()], { description: 'Keeps a conversation together under the `session` policy.' })),
+  service_tier: Type.Optional(Type.Union([Type.Enum(['auto', 'default', 'flex', 'priority']), Type.Null()], { description: 'How urgent it is beside others: `priority` waits least, `flex` longest and is refused first.' })),
 } // prettier-ignore
 
 const streaming = {

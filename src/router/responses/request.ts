@@ -1,6 +1,6 @@
 import { Compile } from 'typebox/compile'
 import type { Fields } from '../calls/body.ts'
-import { describeProblem } from '../calls/completion-call.ts'
+import { describeProblem, readServiceTier, type ServiceTier } from '../calls/completion-call.ts'
 import { parseInput, type Item } from './items.ts'
 import { invalid, isObject, refuseOthers, show, unsupported } from './refusal.ts'
 import { ResponseBody } from './schema.ts'
@@ -33,6 +33,8 @@ export type ResponsesRequest = {
   safetyIdentifier: string | null
   /** Sampling parameters beyond OpenAI's that instances know: they go along as they are. */
   passedOn: Fields
+  /** Null leaves it to the tenant. */
+  serviceTier: ServiceTier | null
 }
 
 export type TextFormat =
@@ -103,6 +105,7 @@ export function parseResponsesBody(body: Fields): ResponsesRequest {
     user: text('user'),
     promptCacheKey: text('prompt_cache_key'),
     safetyIdentifier: text('safety_identifier'),
+    serviceTier: readServiceTier(body['service_tier']),
     passedOn: Object.fromEntries(
       passedOn.filter((name) => (body[name] ?? null) !== null).map((name) => [name, body[name]]),
     ),
@@ -124,7 +127,6 @@ function refuseFields(body: Fields): void {
     throw unsupported(name.slice(0, 100), why ?? 'there is no such field here')
   }
   refuseValue(body, 'truncation', ['disabled'], 'a conversation that is too long is refused, never cut')
-  refuseValue(body, 'service_tier', ['auto', 'default'], 'there is one tier')
   refuseValue(body, 'prompt_cache_retention', ['in_memory'], 'instances manage their caches themselves')
   const options = body['stream_options'] ?? null
   if (!isObject(options)) return

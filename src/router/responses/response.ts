@@ -1,5 +1,6 @@
 import { fail, type ApiError } from '../../core/errors.ts'
 import type { Fields } from '../calls/body.ts'
+import { readTokenCount } from '../calls/token-count.ts'
 import type { FunctionCallItem, Item, ItemStatus, MessageItem, Part, ReasoningItem } from './items.ts'
 import { isObject } from './refusal.ts'
 import type { ResponsesRequest } from './request.ts'
@@ -57,7 +58,7 @@ export function describeResponse(request: ResponsesRequest, identity: ResponseId
     prompt_cache_key: request.promptCacheKey,
     reasoning: { effort: request.effort, summary: null },
     safety_identifier: request.safetyIdentifier,
-    service_tier: 'default' as const,
+    service_tier: request.serviceTier ?? ('default' as const),
     store: request.store,
     temperature: request.temperature,
     text: { format: request.format, verbosity: 'medium' as const },
@@ -201,12 +202,7 @@ export function toUsage(usage: unknown): ResponseUsage | null {
   }
 }
 
-/** A counter must not fall, nor jump to the moon, because an instance miscounts. */
-function readCount(value: unknown): number {
-  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= 1e9
-    ? (value as number)
-    : 0
-}
+const readCount = (value: unknown): number => readTokenCount(value) ?? 0
 
 /** An error of the table in the few codes that responses have. */
 export function toResponseError(error: { code: string; message: string }): ResponseError {

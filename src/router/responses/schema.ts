@@ -35,7 +35,10 @@ export const ResponseBody = Type.Object(
     safety_identifier: optional(Type.String({ maxLength: 1000 }), 'Kept with the response.'),
     stream_options: optional(Type.Object({}, open), '`include_obfuscation: false`.'),
     truncation: optional(Type.String(), '`disabled`.'),
-    service_tier: optional(Type.String(), '`auto` or `default`.'),
+    service_tier: optional(
+      Type.Enum(['auto', 'default', 'flex', 'priority']),
+      'How urgent it is beside others.',
+    ),
     prompt_cache_retention: optional(Type.String(), '`in_memory`.'),
   },
   open,

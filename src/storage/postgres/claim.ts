@@ -1,6 +1,6 @@
 import type { ClientBase } from 'pg'
 import { randomBytes } from 'node:crypto'
-import type { ClaimedTask, ClaimRequest, TaskStep } from '../store.ts'
+import type { ClaimedTask, ClaimRequest, TaskStep } from '../task-store.ts'
 import { execute, type Database, type Statement } from './database.ts'
 import { taskColumns, toTask, type TaskColumns } from './rows.ts'
 import { insertChanges } from './tallies.ts'

@@ -1,5 +1,6 @@
 import { reasons } from '../reasons.ts'
-import type { MovedTask, Wake } from '../store.ts'
+import type { Wake } from '../store.ts'
+import type { MovedTask } from '../task-store.ts'
 import { execute, type Database, type Statement } from './database.ts'
 import { takeTags } from './lanes.ts'
 import { moveAll, moveColumns, type Move, type MoveRow } from './moves.ts'

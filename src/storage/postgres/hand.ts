@@ -1,6 +1,7 @@
 import type { ClientBase } from 'pg'
 import { reasons } from '../reasons.ts'
-import type { TaskRow, Wake } from '../store.ts'
+import type { Wake } from '../store.ts'
+import type { TaskRow } from '../task-store.ts'
 import { canMove, isFinal } from '../task-states.ts'
 import { execute, type Database, type Statement } from './database.ts'
 import { takeTags } from './lanes.ts'

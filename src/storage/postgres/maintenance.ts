@@ -1,10 +1,10 @@
-import { SetupError } from '../../core/errors.ts'
-import type { Maintenance, Retention } from '../store.ts'
+import type { Maintenance, Retention, TenantPrune, TenantPruned } from '../store.ts'
 import { execute, type Database, type Statement } from './database.ts'
 import { removeTasks, type Removable } from './hand.ts'
+import { pruneTenants } from './prune-tenants.ts'
 import { migrations } from './schema.ts'
-import { describePlace } from './setup-errors.ts'
 import type { Tallies } from './tallies.ts'
+import { pruneUsage } from './usage.ts'
 
 /** Lines of a batch that is not done stay: its results are still to be written. */
 const pickEnded: Statement = {
@@ -113,12 +113,10 @@ const checkTimeoutMs = 600_000
 export class PostgresMaintenance implements Maintenance {
   readonly #database: Database
   readonly #tallies: Tallies
-  readonly #url: string
 
-  constructor(database: Database, tallies: Tallies, url: string) {
+  constructor(database: Database, tallies: Tallies) {
     this.#database = database
     this.#tallies = tallies
-    this.#url = url
   }
 
   async prune(retention: Retention, nowMs: number, limit: number): Promise<number> {
@@ -130,9 +128,14 @@ export class PostgresMaintenance implements Maintenance {
     if (removed < limit) {
       removed += (await this.#database.query(removeExpired, [nowMs, limit - removed])).length
     }
+    if (removed < limit) removed += await pruneUsage(this.#database, nowMs, limit - removed)
     await this.#database.query(removeLanes, [limit])
     await this.#database.query(removeZeros)
     return removed
+  }
+
+  pruneTenants(prune: TenantPrune): Promise<TenantPruned> {
+    return pruneTenants(this.#database, this.#tallies, prune)
   }
 
   async check(): Promise<string[]> {
@@ -153,15 +156,6 @@ export class PostgresMaintenance implements Maintenance {
       }
       return findings
     })
-  }
-
-  backup(): Promise<void> {
-    const { text, database } = describePlace(this.#url)
-    return Promise.reject(
-      new SetupError(
-        `A store in PostgreSQL (${text}) is backed up with its own tools: pg_dump --schema=autoglm --format=custom --file=autoglm.dump ${database}`,
-      ),
-    )
   }
 
   async describe(): Promise<{ driver: string; schemaVersion: number; bytes: number }> {

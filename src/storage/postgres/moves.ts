@@ -1,6 +1,7 @@
 import { strict as assert } from 'node:assert'
 import type { ClientBase } from 'pg'
-import type { MovedTask, TaskError, TaskEvent, Wake } from '../store.ts'
+import type { Wake } from '../store.ts'
+import type { MovedTask, TaskError, TaskEvent } from '../task-store.ts'
 import { canMove, isFinal, type TaskStatus } from '../task-states.ts'
 import { execute, type Statement } from './database.ts'
 import { updateLanes } from './lanes.ts'

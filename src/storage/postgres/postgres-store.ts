@@ -1,6 +1,7 @@
 import type { Clock } from '../../core/clock.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Store, Wake } from '../store.ts'
+import { PostgresAccess } from './access.ts'
 import { PostgresBlobs, PostgresCache } from './bytes.ts'
 import { Database, defaultLimits, type DatabaseLimits } from './database.ts'
 import { PostgresDocuments } from './documents.ts'
@@ -9,6 +10,7 @@ import { migrate } from './migrate.ts'
 import { PostgresOutbox } from './outbox.ts'
 import { Tallies } from './tallies.ts'
 import { PostgresTasks } from './tasks.ts'
+import { PostgresUsage } from './usage.ts'
 import { WakeLine } from './wakes.ts'
 
 /** A connection for wake-ups that has broken in silence is found by asking it now and then. */
@@ -30,6 +32,8 @@ export class PostgresStore implements Store {
   readonly blobs: PostgresBlobs
   readonly cache: PostgresCache
   readonly outbox: PostgresOutbox
+  readonly access: PostgresAccess
+  readonly usage: PostgresUsage
   readonly maintenance: PostgresMaintenance
   readonly #options: PostgresStoreOptions & { limits: DatabaseLimits }
   readonly #database: Database
@@ -48,7 +52,9 @@ export class PostgresStore implements Store {
     this.blobs = new PostgresBlobs(this.#database)
     this.cache = new PostgresCache(this.#database)
     this.outbox = new PostgresOutbox(this.#database)
-    this.maintenance = new PostgresMaintenance(this.#database, this.#tallies, options.url)
+    this.access = new PostgresAccess(this.#database, this.#wakes)
+    this.usage = new PostgresUsage(this.#database)
+    this.maintenance = new PostgresMaintenance(this.#database, this.#tallies)
   }
 
   async start(): Promise<void> {

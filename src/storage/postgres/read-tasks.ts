@@ -1,4 +1,5 @@
-import type { BatchResult, TaskDetail, TaskEvent, TaskFilter, TaskRow, TaskStep } from '../store.ts'
+import { toError, toUsage, type ErrorColumns, type UsageColumns } from '../outcome-columns.ts'
+import type { BatchResult, TaskDetail, TaskEvent, TaskFilter, TaskRow, TaskStep } from '../task-store.ts'
 import { taskStatuses, type TaskStatus } from '../task-states.ts'
 import type { Database, Statement } from './database.ts'
 import {
@@ -6,15 +7,11 @@ import {
   historyColumns,
   lastEvents,
   taskColumns,
-  toError,
   toEvent,
   toTask,
-  toUsage,
-  type ErrorColumns,
   type EventColumns,
   type HistoryColumns,
   type TaskColumns,
-  type UsageColumns,
 } from './rows.ts'
 import { toRows } from './values.ts'
 

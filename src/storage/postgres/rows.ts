@@ -1,4 +1,5 @@
-import type { TaskError, TaskEvent, TaskRow, TaskUsage } from '../store.ts'
+import { toError, toUsage, type ErrorColumns, type UsageColumns } from '../outcome-columns.ts'
+import type { TaskEvent, TaskRow } from '../task-store.ts'
 import type { TaskStatus } from '../task-states.ts'
 
 /** The columns that a `TaskRow` is made of, of a table called `t`. */
@@ -6,13 +7,6 @@ export const taskColumns = `
   t.id, t.tenant, t.endpoint, t.model, t.band, t.status, t.attempt, t.attempts_max, t.created_at, t.run_at,
   t.deadline_at, t.started_at, t.finished_at, t.cancel_requested, t.parent, t.position, t.notify, t.metadata,
   t.error_code, t.error_message, t.prompt_tokens, t.completion_tokens, t.cached_tokens`
-
-export type ErrorColumns = { error_code: string | null; error_message: string | null }
-export type UsageColumns = {
-  prompt_tokens: number | null
-  completion_tokens: number | null
-  cached_tokens: number | null
-}
 
 export type TaskColumns = {
   id: string
@@ -35,18 +29,6 @@ export type TaskColumns = {
   metadata: Record<string, string> | null
 } & ErrorColumns &
   UsageColumns
-
-export const toError = (row: ErrorColumns): TaskError | null =>
-  row.error_code === null ? null : { code: row.error_code, message: row.error_message ?? '' }
-
-export const toUsage = (row: UsageColumns): TaskUsage | null =>
-  row.prompt_tokens === null
-    ? null
-    : {
-        promptTokens: row.prompt_tokens,
-        completionTokens: row.completion_tokens ?? 0,
-        cachedTokens: row.cached_tokens ?? 0,
-      }
 
 export const toTask = (row: TaskColumns): TaskRow => ({
   id: row.id,

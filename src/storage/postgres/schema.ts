@@ -180,4 +180,68 @@ export const migrations: readonly string[] = [
   ALTER TABLE results ALTER COLUMN result SET STORAGE EXTERNAL;
   ALTER TABLE blobs ALTER COLUMN bytes SET STORAGE EXTERNAL;
   `,
+  `
+  CREATE TABLE access_revisions (part text COLLATE "C" PRIMARY KEY, revision bigint NOT NULL);
+  CREATE TABLE access_keys (
+    id text COLLATE "C" PRIMARY KEY,
+    tenant text COLLATE "C" NOT NULL,
+    name text NOT NULL,
+    hash text NOT NULL,
+    roles text NOT NULL,
+    limits text,
+    created_at bigint NOT NULL,
+    expires_at bigint,
+    revoked_at bigint,
+    revision bigint NOT NULL
+  );
+  CREATE INDEX access_keys_age ON access_keys (created_at, id);
+  CREATE INDEX access_keys_tenant ON access_keys (tenant, created_at, id);
+  CREATE INDEX access_keys_revision ON access_keys (revision);
+  CREATE TABLE access_tenants (
+    name text COLLATE "C" PRIMARY KEY,
+    settings text NOT NULL,
+    version integer NOT NULL,
+    updated_at bigint NOT NULL
+  );
+  CREATE TABLE access_secrets (
+    kind text COLLATE "C",
+    number integer,
+    id text NOT NULL,
+    algorithm text NOT NULL,
+    secret text NOT NULL,
+    created_at bigint NOT NULL,
+    PRIMARY KEY (kind, number)
+  );
+  `,
+  // Of one tenant the hours lie in a row; days by tenant are what budgets read, every few seconds. The rows of the hour
+  // and of the day are written again each second: room in their pages, and a vacuum that comes early.
+  `
+  CREATE TABLE usage_hours (
+    tenant text COLLATE "C",
+    hour_at bigint,
+    key text COLLATE "C",
+    model text COLLATE "C",
+    requests bigint NOT NULL,
+    failed_requests bigint NOT NULL,
+    prompt_tokens bigint NOT NULL,
+    cached_tokens bigint NOT NULL,
+    completion_tokens bigint NOT NULL,
+    busy_ms double precision NOT NULL,
+    cost double precision NOT NULL,
+    PRIMARY KEY (tenant, hour_at, key, model)
+  ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
+  CREATE INDEX usage_hours_at ON usage_hours (hour_at);
+  CREATE TABLE usage_days (
+    tenant text COLLATE "C",
+    day_at bigint,
+    cost double precision NOT NULL,
+    PRIMARY KEY (tenant, day_at)
+  ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+  CREATE INDEX usage_days_at ON usage_days (day_at);
+  CREATE TABLE usage_writers (
+    writer text COLLATE "C" PRIMARY KEY,
+    sequence bigint NOT NULL,
+    seen_at bigint NOT NULL
+  ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+  `,
 ]

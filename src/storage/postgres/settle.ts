@@ -1,5 +1,6 @@
 import { reasons } from '../reasons.ts'
-import type { AttemptOutcome, LeaseState, SettleOutcome, Settlement, TaskStep, Wake } from '../store.ts'
+import type { Wake } from '../store.ts'
+import type { AttemptOutcome, LeaseState, SettleOutcome, Settlement, TaskStep } from '../task-store.ts'
 import { isFinal, type TaskStatus } from '../task-states.ts'
 import { execute, type Database, type Statement } from './database.ts'
 import { insertChanges } from './tallies.ts'

@@ -1,5 +1,6 @@
 import type { ClientBase } from 'pg'
-import type { NewTask, QueueLimits, SubmitOutcome, TaskRow } from '../store.ts'
+import { toCreatedTask } from '../created-task.ts'
+import type { NewTask, QueueLimits, SubmitOutcome, TaskRow } from '../task-store.ts'
 import { execute, type Database, type Statement } from './database.ts'
 import { takeTags, updateLanes } from './lanes.ts'
 import { taskColumns, toTask, type TaskColumns } from './rows.ts'
@@ -111,33 +112,11 @@ function decide(
       fingerprint: fingerprint === null ? null : toStorable(fingerprint),
     })
   }
-  return { kind: 'created', task: toCreated(task) }
+  return { kind: 'created', task: toCreatedTask(task, firstStatus(task)) }
 }
 
 const isDelayed = (task: NewTask) => task.runAtMs !== null && task.runAtMs > task.createdAtMs
-
-const toCreated = (task: NewTask): TaskRow => ({
-  id: task.id,
-  tenant: task.tenant,
-  endpoint: task.endpoint,
-  model: task.model,
-  band: task.band,
-  status: isDelayed(task) ? 'delayed' : 'queued',
-  attempt: 0,
-  attemptsMax: task.attemptsMax,
-  createdAtMs: task.createdAtMs,
-  runAtMs: task.runAtMs,
-  deadlineMs: task.deadlineMs,
-  startedAtMs: null,
-  finishedAtMs: null,
-  cancelRequested: false,
-  parent: task.parent,
-  position: task.position,
-  notify: task.notify,
-  metadata: task.metadata,
-  error: null,
-  usage: null,
-})
+const firstStatus = (task: NewTask) => (isDelayed(task) ? 'delayed' : 'queued')
 
 async function insertTasks(client: ClientBase, tasks: readonly NewTask[]): Promise<void> {
   // A delayed task joins the line when its time has come: until then it must not hold its tenant back.
@@ -151,7 +130,7 @@ async function insertTasks(client: ClientBase, tasks: readonly NewTask[]): Promi
     endpoint: task.endpoint,
     model: task.model,
     band: task.band,
-    status: isDelayed(task) ? 'delayed' : 'queued',
+    status: firstStatus(task),
     cost: task.cost,
     tag: tagOf.get(task) ?? null,
     bytes: task.payload.byteLength,
@@ -175,7 +154,7 @@ function countCreated(tasks: readonly NewTask[]): Change[] {
   const changes = new Map<string, Change>()
   for (const task of tasks) {
     const { tenant, model, parent } = task
-    const status = isDelayed(task) ? 'delayed' : 'queued'
+    const status = firstStatus(task)
     const key = JSON.stringify([tenant, model, parent, status])
     let change = changes.get(key)
     if (!change) changes.set(key, (change = { tenant, model, parent, status, tasks: 0, bytes: 0 }))

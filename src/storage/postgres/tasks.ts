@@ -1,13 +1,8 @@
 import { Batcher } from '../batcher.ts'
-import {
-  StoreUnavailable,
-  type ClaimedTask,
-  type ClaimRequest,
-  type LeaseState,
-  type MovedTask,
-  type NewTask,
-} from '../store.ts'
-import type { QueueLimits, SettleOutcome, Settlement, SubmitOutcome, TaskFilter, TaskStep, TaskStore, Wake } from '../store.ts' // prettier-ignore
+import { StoreUnavailable } from '../store.ts'
+import type { ClaimedTask, ClaimRequest, LeaseState, MovedTask, NewTask } from '../task-store.ts'
+import type { Wake } from '../store.ts'
+import type { QueueLimits, SettleOutcome, Settlement, SubmitOutcome, TaskFilter, TaskStep, TaskStore } from '../task-store.ts' // prettier-ignore
 import { claim } from './claim.ts'
 import type { Database } from './database.ts'
 import { expire, nextDueMs, promote, rescue, type Swept } from './due.ts'

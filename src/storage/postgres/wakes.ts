@@ -57,7 +57,7 @@ export class WakeLine {
   tell(wakes: readonly Wake[]): void {
     for (const wake of wakes) {
       if (this.#listeners.size > 0) this.#hear(wake)
-      if (this.#waiting.size < waitingMax || wake.kind === 'cancel' || wake.kind === 'outbox') {
+      if (this.#waiting.size < waitingMax || isPressing.has(wake.kind)) {
         this.#waiting.set(keyOf(wake), wake)
       }
     }
@@ -149,10 +149,19 @@ export class WakeLine {
   }
 }
 
-const keyOf = (wake: Wake): string =>
-  wake.kind === 'ready' ? `r${wake.model}` : wake.kind === 'outbox' ? 'o' : `${wake.kind}${wake.id}`
+/** Few, and waited for by people. */
+const isPressing: ReadonlySet<Wake['kind']> = new Set(['cancel', 'outbox', 'access'] as const)
 
-type Message = { ready?: string[]; cancel?: string[]; changed?: [string, string | null][]; outbox?: true }
+const keyOf = (wake: Wake): string =>
+  wake.kind === 'ready' ? `r${wake.model}` : 'id' in wake ? `${wake.kind}${wake.id}` : wake.kind
+
+type Message = {
+  ready?: string[]
+  cancel?: string[]
+  changed?: [string, string | null][]
+  outbox?: true
+  access?: true
+}
 
 /** As few messages as the size of one allows. */
 export function packWakes(wakes: readonly Wake[]): string[] {
@@ -160,7 +169,8 @@ export function packWakes(wakes: readonly Wake[]): string[] {
   let message: Message = {}
   let bytes = 60
   for (const wake of wakes) {
-    const size = wake.kind === 'outbox' ? 20 : Buffer.byteLength(JSON.stringify(wake))
+    const size =
+      wake.kind === 'outbox' || wake.kind === 'access' ? 20 : Buffer.byteLength(JSON.stringify(wake))
     if (size > messageBytesMax / 2) continue
     if (bytes + size > messageBytesMax) {
       messages.push(JSON.stringify(message))
@@ -171,7 +181,7 @@ export function packWakes(wakes: readonly Wake[]): string[] {
     if (wake.kind === 'ready') (message.ready ??= []).push(wake.model)
     else if (wake.kind === 'cancel') (message.cancel ??= []).push(wake.id)
     else if (wake.kind === 'changed') (message.changed ??= []).push([wake.id, wake.parent])
-    else message.outbox = true
+    else message[wake.kind] = true
   }
   if (bytes > 60) messages.push(JSON.stringify(message))
   return messages
@@ -198,5 +208,6 @@ export function unpackWakes(text: string): Wake[] {
         : []
     }),
     ...(message.outbox === true ? [{ kind: 'outbox' } as const] : []),
+    ...(message.access === true ? [{ kind: 'access' } as const] : []),
   ]
 }

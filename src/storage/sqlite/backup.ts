@@ -17,6 +17,8 @@ export function backUp(path: string, target: string): void {
   rmSync(part, { force: true })
   const database = openExisting(path)
   try {
+    // Private before the first byte is in it: it holds prompts, and the secrets that sign tokens.
+    closeSync(openSync(part, 'wx', 0o600))
     database.handle.prepare('VACUUM INTO ?').run(part)
     makePrivate(part)
   } catch (error) {

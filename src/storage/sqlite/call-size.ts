@@ -16,6 +16,8 @@ export function sizeOf(call: Call): number {
     case 'insertDocument':
     case 'updateDocument':
       return taskBytes + call.args[0].data.length
+    case 'addUsage':
+      return call.args[0].rows.length * taskBytes
     default:
       return taskBytes
   }

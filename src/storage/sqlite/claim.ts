@@ -1,23 +1,61 @@
-import type { ClaimedTask, ClaimRequest } from '../store.ts'
+import type { ClaimRequest, TaskError, TaskStep, TaskUsage } from '../task-store.ts'
 import type { Context } from './context.ts'
 import { addEvent } from './move.ts'
-import { readSteps } from './read-tasks.ts'
-import { taskColumns, taskTables, toTask, type FullRow } from './rows.ts'
+import { readFailure, readSteps } from './read-tasks.ts'
 import { statusNumbers } from './statuses.ts'
 
-type Candidate = FullRow & { payload: Uint8Array; bytes: number; ready_at: number }
+/** What a claim answers of a task: the rest of its row follows from the request. */
+export type TakenTask = {
+  id: string
+  tenant: string
+  endpoint: string
+  band: number
+  attempt: number
+  attemptsMax: number
+  createdAtMs: number
+  runAtMs: number | null
+  deadlineMs: number | null
+  parent: string | null
+  position: number | null
+  notify: boolean
+  /** JSON; null for none. */
+  metadata: string | null
+  error: TaskError | null
+  usage: TaskUsage | null
+  payload: Uint8Array
+  steps: readonly TaskStep[]
+}
+
+const columns = `t.n, t.id, t.tenant, t.endpoint, t.band, t.attempt, t.attempts_max, t.created_at, t.run_at,
+  t.deadline_at, t.parent, t.position, t.notify, t.seq, t.bytes, p.metadata, p.payload`
+
+type Candidate = [
+  n: number,
+  id: string,
+  tenant: string,
+  endpoint: string,
+  band: number,
+  attempt: number,
+  attemptsMax: number,
+  createdAtMs: number,
+  runAtMs: number | null,
+  deadlineMs: number | null,
+  parent: string | null,
+  position: number | null,
+  notify: number,
+  seq: number,
+  bytes: number,
+  metadata: string | null,
+  payload: Uint8Array,
+]
 type Front = { band: number; ready_at: number }
 
-export function claim(context: Context, request: ClaimRequest): ClaimedTask[] {
-  const claimed: ClaimedTask[] = []
+export function claim(context: Context, request: ClaimRequest): TakenTask[] {
+  // Those that were submitted a moment ago may be next.
+  context.pending.flush()
+  const claimed: TakenTask[] = []
   const take = (band: number, limit: number) => {
-    const rows = context
-      .sql(
-        `SELECT ${taskColumns}, t.bytes, t.ready_at, p.payload FROM ${taskTables}
-         WHERE t.model = ? AND t.band = ? AND t.status = 1 ORDER BY t.tag, t.n LIMIT ?`,
-      )
-      .all(request.model, band, limit) as unknown as Candidate[]
-    for (const row of rows) claimed.push(begin(context, row, request))
+    for (const task of takeFirst(context, request, band, limit)) claimed.push(task)
   }
   const fronts = readFronts(context, request.model)
   for (const band of chooseAged(context, fronts.slice(1), request)) take(band, 1)
@@ -27,6 +65,23 @@ export function claim(context: Context, request: ClaimRequest): ClaimedTask[] {
   }
   if (claimed.length > 0) context.lines.forgetFirsts()
   return claimed
+}
+
+function takeFirst(context: Context, request: ClaimRequest, band: number, limit: number): TakenTask[] {
+  const rows = context
+    .arraysAside(
+      `SELECT ${columns} FROM tasks t JOIN payloads p ON p.n = t.n
+       WHERE t.model = ? AND t.band = ? AND t.status = 1 ORDER BY t.tag, t.n LIMIT ?`,
+    )
+    .all(request.model, band, limit) as unknown as Candidate[]
+  // Counted before the work: a crash in the call must use up an attempt.
+  context
+    .sqlAside(
+      `UPDATE tasks SET status = 2, attempt = attempt + 1, seq = seq + 1, started_at = ?, lease_until = ?, owner = ?
+       WHERE n IN (SELECT value FROM json_each(?))`,
+    )
+    .run(request.nowMs, request.nowMs + request.leaseMs, request.owner, JSON.stringify(rows.map(([n]) => n)))
+  return rows.map((row) => begin(context, row, request))
 }
 
 /** The first task of each band in which one waits, the most urgent band first: one look into the index for each. */
@@ -68,22 +123,36 @@ function chooseAged(context: Context, fronts: readonly Front[], request: ClaimRe
   return chosen
 }
 
-function begin(context: Context, row: Candidate, request: ClaimRequest): ClaimedTask {
-  const { owner, nowMs, leaseMs } = request
-  // Counted before the work: a crash in the call must use up an attempt.
-  context
-    .sql(
-      `UPDATE tasks SET status = 2, attempt = attempt + 1, seq = seq + 1, started_at = ?, lease_until = ?, owner = ?
-       WHERE n = ?`,
-    )
-    .run(nowMs, nowMs + leaseMs, owner, row.n)
+function begin(context: Context, row: Candidate, { model, nowMs }: ClaimRequest): TakenTask {
+  const [n, id, tenant, endpoint, band, attempts, attemptsMax, createdAtMs, runAtMs, deadlineMs, ...more] =
+    row
+  const [parent, position, notify, seq, bytes, metadata, payload] = more
   const { running, queued } = statusNumbers
-  const attempt = row.attempt + 1
-  addEvent(context, row.n, { seq: row.seq + 1, atMs: nowMs, number: running, attempt })
-  context.tallies.add(row, queued, -1)
-  context.tallies.add(row, running, 1)
-  context.wakes.changed(row.id, row.parent)
-  const task = toTask({ ...row, status: running, attempt, started_at: nowMs, cancel_requested: 0 })
-  // Steps are of earlier attempts: the first has none.
-  return { task, payload: row.payload, steps: attempt === 1 ? [] : readSteps(context, row.n) }
+  const attempt = attempts + 1
+  addEvent(context, n, { seq: seq + 1, atMs: nowMs, number: running, attempt })
+  context.tallies.move({ tenant, model, parent, bytes }, queued, running)
+  context.wakes.changed(id, parent)
+  // Errors and steps are of what was before: a task that has only been submitted has none.
+  const before = seq === 1 ? nothingBefore : { ...readFailure(context, n), steps: readSteps(context, n) }
+  return {
+    id,
+    tenant,
+    endpoint,
+    band,
+    attempt,
+    attemptsMax,
+    createdAtMs,
+    runAtMs,
+    deadlineMs,
+    parent,
+    position,
+    notify: notify === 1,
+    metadata,
+    error: before.error,
+    usage: before.usage,
+    payload,
+    steps: before.steps,
+  }
 }
+
+const nothingBefore = { error: null, usage: null, steps: [] }

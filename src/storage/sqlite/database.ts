@@ -10,6 +10,7 @@ export class Database {
   readonly options: DatabaseOptions
   readonly handle: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
+  readonly #arrayStatements = new Map<string, StatementSync>()
 
   constructor(path: string, options: DatabaseOptions = {}) {
     this.path = path
@@ -36,6 +37,17 @@ export class Database {
     return statement
   }
 
+  /** As `sql`, for many rows: an array takes half of the time that an object with names takes. */
+  arrays(text: string): StatementSync {
+    let statement = this.#arrayStatements.get(text)
+    if (!statement) {
+      statement = this.handle.prepare(text)
+      statement.setReturnArrays(true)
+      this.#arrayStatements.set(text, statement)
+    }
+    return statement
+  }
+
   begin(): void {
     this.sql('BEGIN IMMEDIATE').run()
   }
@@ -51,6 +63,7 @@ export class Database {
 
   close(): void {
     this.#statements.clear()
+    this.#arrayStatements.clear()
     if (this.handle.isOpen) this.handle.close()
   }
 }

@@ -1,5 +1,5 @@
 import { reasons } from '../reasons.ts'
-import type { MovedTask } from '../store.ts'
+import type { MovedTask } from '../task-store.ts'
 import type { Context } from './context.ts'
 import { keepError, move, moveColumns, type Move, type MoveRow } from './move.ts'
 
@@ -42,11 +42,15 @@ export function rescue(context: Context, nowMs: number, limit: number): MovedTas
 }
 
 /**
- * Ends the leases of all running tasks: the next rescue takes them. For the start of a server alone, when the lock on
+ * Ends the leases of all running tasks, which the next rescue takes, and of the messages of the outbox, which the next
+ * claim takes; a message that waits for its next try goes on waiting. For the start of a server alone, when the lock on
  * the folder says that nobody else has the database open: whoever held these leases is dead.
  */
 export function freeLeases(context: Context): void {
-  context.sql('UPDATE tasks SET lease_until = 0 WHERE status = 2 AND lease_until > 0').run()
+  context.transact(() => {
+    context.sql('UPDATE tasks SET lease_until = 0 WHERE status = 2 AND lease_until > 0').run()
+    context.sql('UPDATE outbox SET due_at = 0, leased = 0 WHERE leased = 1').run()
+  })
 }
 
 function moveOn(context: Context, row: MoveRow, change: Move): MovedTask {

@@ -1,6 +1,6 @@
 import { canMove, isFinal } from '../task-states.ts'
 import { reasons } from '../reasons.ts'
-import type { TaskRow } from '../store.ts'
+import type { TaskRow } from '../task-store.ts'
 import type { Context } from './context.ts'
 import { findMoveRow, move, type MoveRow } from './move.ts'
 import { readTask } from './read-tasks.ts'
@@ -72,5 +72,5 @@ export function removeRow(
   for (const table of ['tasks', 'payloads', 'results', 'steps', 'events', 'outbox']) {
     context.sql(`DELETE FROM ${table} WHERE n = ?`).run(row.n)
   }
-  context.tallies.add(row, row.status, -1)
+  context.tallies.remove(row, row.status)
 }

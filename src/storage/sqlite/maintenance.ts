@@ -3,6 +3,7 @@ import type { Context } from './context.ts'
 import { readVersion } from './database.ts'
 import { removeRow } from './hand.ts'
 import type { MoveRow } from './move.ts'
+import { pruneUsage } from './usage.ts'
 
 type Ended = Pick<MoveRow, 'n' | 'tenant' | 'model' | 'parent' | 'bytes' | 'status'>
 
@@ -22,6 +23,7 @@ export function prune(context: Context, retention: Retention, nowMs: number, lim
   const tooMany = countEnded(context) - retention.finishedMax
   if (tooMany > 0) removeEnded(Number.MAX_SAFE_INTEGER, Math.min(tooMany, limit - removed))
   removed += removeDocuments(context, nowMs, limit - removed)
+  removed += pruneUsage(context, nowMs, limit - removed)
   context.lines.flush()
   context.lines.prune(limit)
   return removed

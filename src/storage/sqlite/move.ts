@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert'
-import type { TaskError, TaskUsage } from '../store.ts'
+import type { TaskError, TaskUsage } from '../task-store.ts'
 import { canMove, isFinal, type TaskStatus } from '../task-states.ts'
 import type { Context } from './context.ts'
 import { statusNumbers, toStatus } from './statuses.ts'
@@ -30,6 +30,69 @@ export const moveColumns = `n, id, tenant, model, band, status, attempt, attempt
 export const findMoveRow = (context: Context, id: string): MoveRow | undefined =>
   context.sql(`SELECT ${moveColumns} FROM tasks WHERE id = ?`).get(id) as MoveRow | undefined
 
+/** As `findMoveRow` for a task that runs, and undefined for one that does not: the way of all that settles. */
+export function findRunning(context: Context, id: string, attempt: number): MoveRow | undefined {
+  const row = context.arraysAside(`SELECT ${moveColumns} FROM tasks WHERE id = ?`).get(id) as
+    MoveTuple | undefined
+  if (!row) return undefined
+  const [
+    n,
+    ,
+    tenant,
+    model,
+    band,
+    status,
+    found,
+    attemptsMax,
+    cost,
+    tag,
+    bytes,
+    seq,
+    notify,
+    cancel,
+    ...rest
+  ] = row
+  if (status !== statusNumbers.running || found !== attempt || context.pending.hasEnded(n)) return undefined
+  const [parent, startedAtMs] = rest
+  return {
+    n,
+    id,
+    tenant,
+    model,
+    band,
+    status,
+    attempt,
+    attempts_max: attemptsMax,
+    cost,
+    tag,
+    bytes,
+    seq,
+    notify,
+    cancel_requested: cancel,
+    parent,
+    started_at: startedAtMs,
+  }
+}
+
+type MoveTuple = [
+  n: number,
+  id: string,
+  tenant: string,
+  model: string,
+  band: number,
+  status: number,
+  attempt: number,
+  attemptsMax: number,
+  cost: number,
+  tag: number | null,
+  bytes: number,
+  seq: number,
+  notify: number,
+  cancelRequested: number,
+  parent: string | null,
+  startedAtMs: number | null,
+]
+
 export type Move = {
   to: TaskStatus
   atMs: number
@@ -50,8 +113,7 @@ export function move(context: Context, row: MoveRow, { to, atMs, ...more }: Move
   const seq = row.seq + 1
   if (isFinal(to)) endRow(context, row, number, atMs)
   else waitRow(context, row, { to, atMs, ...more })
-  context.tallies.add(row, row.status, -1)
-  context.tallies.add(row, number, 1)
+  context.tallies.move(row, row.status, number)
   if (row.status === statusNumbers.queued) context.lines.forgetFirsts()
   addEvent(context, row.n, {
     seq,
@@ -66,6 +128,11 @@ export function move(context: Context, row: MoveRow, { to, atMs, ...more }: Move
 }
 
 function endRow(context: Context, row: MoveRow, number: number, atMs: number): void {
+  // Those that ran end by the thousand, and the lines never look at them.
+  if (row.status === statusNumbers.running) {
+    context.pending.end(row.n, number, atMs)
+    return
+  }
   context
     .sql('UPDATE tasks SET status = ?, seq = seq + 1, finished_at = ?, lease_until = NULL WHERE n = ?')
     .run(number, atMs, row.n)
@@ -107,21 +174,18 @@ export function addEvent(
     instance?: string | null | undefined
   },
 ): void {
-  context
-    .sql(
-      `INSERT INTO events (n, seq, at, status, attempt, error_code, error_message, instance)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-    )
-    .run(
-      n,
-      event.seq,
-      event.atMs,
-      event.number,
-      event.attempt,
-      event.error?.code ?? null,
-      event.error?.message ?? null,
-      event.instance ?? null,
-    )
+  const { seq, atMs, number, attempt, error, instance } = event
+  const { pending } = context
+  pending.events.add(
+    n,
+    seq,
+    atMs,
+    number,
+    attempt,
+    error?.code ?? null,
+    error?.message ?? null,
+    instance ?? null,
+  )
 }
 
 /** The message is born in the transaction that it tells of: neither is there without the other. */
@@ -143,11 +207,6 @@ export function keepError(context: Context, n: number, error: TaskError, result?
 }
 
 export function keepResult(context: Context, n: number, result: Uint8Array, usage: TaskUsage | null): void {
-  context
-    .sql(
-      `INSERT INTO results (n, result, prompt_tokens, completion_tokens, cached_tokens) VALUES (?, ?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET result = excluded.result, prompt_tokens = excluded.prompt_tokens,
-         completion_tokens = excluded.completion_tokens, cached_tokens = excluded.cached_tokens`,
-    )
-    .run(n, result, usage?.promptTokens ?? null, usage?.completionTokens ?? null, usage?.cachedTokens ?? null)
+  const { promptTokens = null, completionTokens = null, cachedTokens = null } = usage ?? {}
+  context.pending.results.add(n, result, promptTokens, completionTokens, cachedTokens)
 }

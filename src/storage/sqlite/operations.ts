@@ -1,4 +1,19 @@
-import type { ClaimRequest } from '../store.ts'
+import type { ClaimRequest } from '../task-store.ts'
+import {
+  accessRevision,
+  changedKeys,
+  getKey,
+  getTenant,
+  insertKey,
+  insertSecret,
+  listKeys,
+  listSecrets,
+  listTenants,
+  putTenant,
+  removeSecrets,
+  removeTenant,
+  revokeKey,
+} from './access.ts'
 import { appendBlob, getCached, pruneCache, putCached, readBlob, removeBlob } from './bytes.ts'
 import { claim } from './claim.ts'
 import type { Context } from './context.ts'
@@ -13,6 +28,7 @@ import {
 import { expire, promote, rescue } from './due.ts'
 import { cancel, remove, requeue } from './hand.ts'
 import { describe, prune } from './maintenance.ts'
+import { pruneTenants } from './prune-tenants.ts'
 import { claimMessages, settleMessage } from './outbox.ts'
 import {
   count,
@@ -25,9 +41,10 @@ import {
   results,
   waitingModels,
 } from './read-tasks.ts'
-import { packClaim } from './packing.ts'
+import { packClaim } from './pack-claim.ts'
 import { renew, saveStep, settle } from './settle.ts'
 import { submit } from './submit.ts'
+import { addUsage, sumUsage, usageCosts, usageSpan } from './usage.ts'
 
 /** Everything that the worker thread can be asked. */
 export const operations = {
@@ -52,6 +69,7 @@ export const operations = {
   claimMessages,
   settleMessage,
   prune,
+  pruneTenants,
   waitingModels,
   get,
   find,
@@ -67,6 +85,23 @@ export const operations = {
   readBlob,
   getCached,
   describe,
+  accessRevision,
+  insertKey,
+  getKey,
+  listKeys,
+  revokeKey,
+  changedKeys,
+  putTenant,
+  getTenant,
+  listTenants,
+  removeTenant,
+  insertSecret,
+  listSecrets,
+  removeSecrets,
+  addUsage,
+  sumUsage,
+  usageCosts,
+  usageSpan,
 } satisfies Record<string, (context: Context, ...args: never[]) => unknown>
 
 export type Operations = typeof operations
@@ -93,6 +128,16 @@ const reads: ReadonlySet<OperationName> = new Set<OperationName>([
   'readBlob',
   'getCached',
   'describe',
+  'accessRevision',
+  'getKey',
+  'listKeys',
+  'changedKeys',
+  'getTenant',
+  'listTenants',
+  'listSecrets',
+  'sumUsage',
+  'usageCosts',
+  'usageSpan',
 ])
 
 export const isRead = (call: Call): boolean => reads.has(call.op)

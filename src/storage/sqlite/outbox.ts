@@ -13,7 +13,7 @@ export function claimMessages(
   return due.map(({ id }) => {
     const row = context
       .sql(
-        `UPDATE outbox SET attempt = attempt + 1, due_at = ? WHERE id = ?
+        `UPDATE outbox SET attempt = attempt + 1, due_at = ?, leased = 1 WHERE id = ?
          RETURNING id, task_id AS taskId, tenant, created_at AS createdAtMs, attempt`,
       )
       .get(nowMs + leaseMs, id)
@@ -30,6 +30,8 @@ export function settleMessage(
   const { changes } =
     retryAtMs === null
       ? context.sql('DELETE FROM outbox WHERE id = ? AND attempt = ?').run(id, attempt)
-      : context.sql('UPDATE outbox SET due_at = ? WHERE id = ? AND attempt = ?').run(retryAtMs, id, attempt)
+      : context
+          .sql('UPDATE outbox SET due_at = ?, leased = 0 WHERE id = ? AND attempt = ?')
+          .run(retryAtMs, id, attempt)
   return Number(changes) === 1
 }

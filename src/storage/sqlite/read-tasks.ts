@@ -1,20 +1,26 @@
 import { strict as assert } from 'node:assert'
 import type { SQLInputValue } from 'node:sqlite'
-import type { BatchResult, TaskDetail, TaskEvent, TaskFilter, TaskRow, TaskStep } from '../store.ts'
+import { toError, toUsage, type ErrorColumns, type UsageColumns } from '../outcome-columns.ts'
+import type {
+  BatchResult,
+  TaskDetail,
+  TaskError,
+  TaskEvent,
+  TaskFilter,
+  TaskRow,
+  TaskStep,
+  TaskUsage,
+} from '../task-store.ts'
 import { taskStatuses, type TaskStatus } from '../task-states.ts'
 import type { Context } from './context.ts'
 import {
   firstEvent,
   taskColumns,
   taskTables,
-  toError,
   toEvent,
   toTask,
-  toUsage,
-  type ErrorColumns,
   type EventColumns,
   type FullRow,
-  type UsageColumns,
 } from './rows.ts'
 import { statusNumbers, toStatus } from './statuses.ts'
 import { parentName } from './tallies.ts'
@@ -51,6 +57,19 @@ export function get(context: Context, tenant: string, id: string): TaskDetail | 
     steps: readSteps(context, row.n),
     history: readEvents(context, row, 0),
   }
+}
+
+/** What an attempt before has left of it. */
+export function readFailure(
+  context: Context,
+  n: number,
+): { error: TaskError | null; usage: TaskUsage | null } {
+  const row = context
+    .sql(
+      `SELECT error_code, error_message, prompt_tokens, completion_tokens, cached_tokens FROM results WHERE n = ?`,
+    )
+    .get(n) as (ErrorColumns & UsageColumns) | undefined
+  return row ? { error: toError(row), usage: toUsage(row) } : { error: null, usage: null }
 }
 
 export const readSteps = (context: Context, n: number): TaskStep[] =>

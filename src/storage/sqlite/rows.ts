@@ -1,4 +1,5 @@
-import type { TaskError, TaskEvent, TaskRow, TaskUsage } from '../store.ts'
+import { toError, toUsage, type ErrorColumns, type UsageColumns } from '../outcome-columns.ts'
+import type { TaskEvent, TaskRow } from '../task-store.ts'
 import { toStatus } from './statuses.ts'
 
 /** The columns of a task as callers see it. */
@@ -33,25 +34,6 @@ export type FullRow = {
   metadata: string | null
 } & ErrorColumns &
   UsageColumns
-
-export type ErrorColumns = { error_code: string | null; error_message: string | null }
-export type UsageColumns = {
-  prompt_tokens: number | null
-  completion_tokens: number | null
-  cached_tokens: number | null
-}
-
-export const toError = (row: ErrorColumns): TaskError | null =>
-  row.error_code === null ? null : { code: row.error_code, message: row.error_message ?? '' }
-
-export const toUsage = (row: UsageColumns): TaskUsage | null =>
-  row.prompt_tokens === null
-    ? null
-    : {
-        promptTokens: row.prompt_tokens,
-        completionTokens: row.completion_tokens ?? 0,
-        cachedTokens: row.cached_tokens ?? 0,
-      }
 
 export const toTask = (row: FullRow): TaskRow => ({
   id: row.id,

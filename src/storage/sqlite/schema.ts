@@ -142,4 +142,77 @@ export const migrations: readonly string[] = [
   CREATE INDEX cache_expiry ON cache (expires_at);
   CREATE INDEX cache_age ON cache (stored_at, bytes);
   `,
+  `
+  CREATE TABLE access_revisions (part TEXT PRIMARY KEY, revision INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE access_keys (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    roles TEXT NOT NULL,
+    limits TEXT,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    revoked_at INTEGER,
+    revision INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX access_keys_age ON access_keys (created_at, id);
+  CREATE INDEX access_keys_tenant ON access_keys (tenant, created_at, id);
+  CREATE INDEX access_keys_revision ON access_keys (revision);
+  CREATE TABLE access_tenants (
+    name TEXT PRIMARY KEY,
+    settings TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE access_secrets (
+    kind TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    algorithm TEXT NOT NULL,
+    secret TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (kind, number)
+  ) STRICT, WITHOUT ROWID;
+  `,
+  // Tells a message that somebody works on from one that waits for its next try.
+  `
+  ALTER TABLE outbox ADD COLUMN leased INTEGER NOT NULL DEFAULT 0;
+  `,
+  // A list of one model reads its entries alone, and not the row behind each: a fifth of the time. An index by model
+  // would be faster still, and every submission would pay for it.
+  `
+  DROP INDEX tasks_list;
+  CREATE INDEX tasks_list ON tasks (tenant, id, model);
+  `,
+  // Of one tenant the hours lie in a row; days by tenant are what budgets read, every few seconds.
+  `
+  CREATE TABLE usage_hours (
+    tenant TEXT NOT NULL,
+    hour_at INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    model TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    failed_requests INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    busy_ms REAL NOT NULL,
+    cost REAL NOT NULL,
+    PRIMARY KEY (tenant, hour_at, key, model)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX usage_hours_at ON usage_hours (hour_at);
+  CREATE TABLE usage_days (
+    tenant TEXT NOT NULL,
+    day_at INTEGER NOT NULL,
+    cost REAL NOT NULL,
+    PRIMARY KEY (tenant, day_at)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX usage_days_at ON usage_days (day_at);
+  CREATE TABLE usage_writers (
+    writer TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    seen_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ]

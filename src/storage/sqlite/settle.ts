@@ -1,18 +1,15 @@
-import type { LeaseState, SettleOutcome, Settlement, TaskStep } from '../store.ts'
+import type { LeaseState, SettleOutcome, Settlement, TaskStep } from '../task-store.ts'
 import type { TaskStatus } from '../task-states.ts'
 import type { Context } from './context.ts'
-import { findMoveRow, keepError, keepResult, move, type Move, type MoveRow } from './move.ts'
+import { findRunning, keepError, keepResult, move, type Move, type MoveRow } from './move.ts'
 import { reasons } from '../reasons.ts'
-import { statusNumbers } from './statuses.ts'
 
 export const settle = (context: Context, settlements: readonly Settlement[]): SettleOutcome[] =>
   settlements.map((settlement) => settleOne(context, settlement))
 
 function settleOne(context: Context, settlement: Settlement): SettleOutcome {
-  const row = findMoveRow(context, settlement.id)
-  if (!row || row.status !== statusNumbers.running || row.attempt !== settlement.attempt) {
-    return { kind: 'lost' }
-  }
+  const row = findRunning(context, settlement.id, settlement.attempt)
+  if (!row) return { kind: 'lost' }
   return { kind: 'settled', status: end(context, row, settlement) }
 }
 
@@ -66,8 +63,8 @@ export function renew(
 }
 
 export function saveStep(context: Context, id: string, attempt: number, step: TaskStep): boolean {
-  const row = findMoveRow(context, id)
-  if (!row || row.status !== statusNumbers.running || row.attempt !== attempt) return false
+  const row = findRunning(context, id, attempt)
+  if (!row) return false
   context
     .sql(
       `INSERT INTO steps (n, step, attempt, result) VALUES (?, ?, ?, ?)

@@ -1,6 +1,7 @@
 import type { Clock } from '../../core/clock.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { Batcher } from '../batcher.ts'
+import { toCreatedTask } from '../created-task.ts'
 import {
   StoreUnavailable,
   type BlobStore,
@@ -9,18 +10,21 @@ import {
   type Maintenance,
   type OutboxStore,
   type Store,
-  type SubmitOutcome,
-  type TaskStore,
   type Wake,
 } from '../store.ts'
+import type { SubmitOutcome, TaskStore } from '../task-store.ts'
+import type { AccessStore } from '../access-store.ts'
+import type { UsageStore } from '../usage-store.ts'
 import { sizeOf } from './call-size.ts'
 import type { Answer } from './group.ts'
 import { WorkerLink } from './link.ts'
-import { ownBytes, unpackClaim } from './packing.ts'
+import { ownBytes } from './byte-run.ts'
+import { unpackClaim } from './pack-claim.ts'
 import type { Call, OperationArgs, OperationName, Operations } from './operations.ts'
-import { toCreatedTask, toStoredTask } from './created-task.ts'
+import { toStoredTask } from './stored-task.ts'
 import { prepareDatabaseFile } from './private-file.ts'
 import { runAside } from './aside.ts'
+import { sumInSlices } from './usage-slices.ts'
 
 export type SqliteStoreOptions = {
   path: string
@@ -43,6 +47,8 @@ export class SqliteStore implements Store {
   readonly blobs: BlobStore
   readonly cache: CacheStore
   readonly outbox: OutboxStore
+  readonly access: AccessStore
+  readonly usage: UsageStore
   readonly maintenance: Maintenance
   readonly #options: SqliteStoreOptions
   readonly #batcher: Batcher<Call, Answer>
@@ -67,6 +73,8 @@ export class SqliteStore implements Store {
     this.blobs = makeBlobs(ask)
     this.cache = makeCache(ask)
     this.outbox = makeOutbox(ask)
+    this.access = makeAccess(ask)
+    this.usage = makeUsage(ask)
     this.maintenance = makeMaintenance(ask, options.path)
   }
 
@@ -91,11 +99,6 @@ export class SqliteStore implements Store {
   onWake(listener: (wake: Wake) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
-  }
-
-  /** Ends the storage thread as a crash would. For tests. */
-  async crash(): Promise<void> {
-    await this.#link?.terminate()
   }
 
   async #open({ freesLeases }: { freesLeases: boolean }): Promise<void> {
@@ -177,7 +180,7 @@ const makeTasks = (ask: Ask): TaskStore => ({
         : outcome,
     )
   },
-  claim: async (request) => unpackClaim(await ask('claim', request)),
+  claim: async (request) => unpackClaim(await ask('claim', request), request),
   waitingModels: () => ask('waitingModels'),
   renew: (leases, leaseUntilMs) => ask('renew', leases, leaseUntilMs),
   settle: (settlements) => ask('settle', settlements),
@@ -224,11 +227,32 @@ const makeOutbox = (ask: Ask): OutboxStore => ({
   settle: (id, attempt, retryAtMs) => ask('settleMessage', id, attempt, retryAtMs),
 })
 
+const makeAccess = (ask: Ask): AccessStore => ({
+  revision: () => ask('accessRevision'),
+  insertKey: (key, limits) => ask('insertKey', key, limits),
+  getKey: (id) => ask('getKey', id),
+  listKeys: (query) => ask('listKeys', query),
+  revokeKey: (id, nowMs) => ask('revokeKey', id, nowMs),
+  changedKeys: (revision, limit) => ask('changedKeys', revision, limit),
+  putTenant: (tenant, tenantsMax) => ask('putTenant', tenant, tenantsMax),
+  getTenant: (name) => ask('getTenant', name),
+  listTenants: (query) => ask('listTenants', query),
+  removeTenant: (name) => ask('removeTenant', name),
+  insertSecret: (secret) => ask('insertSecret', secret),
+  listSecrets: (kind) => ask('listSecrets', kind),
+  removeSecrets: (kind, upTo) => ask('removeSecrets', kind, upTo),
+})
+
+const makeUsage = (ask: Ask): UsageStore => ({
+  add: (batch) => ask('addUsage', batch),
+  sum: (query) =>
+    sumInSlices(query, { span: () => ask('usageSpan'), sum: (slice) => ask('sumUsage', slice) }),
+  costs: (tenants, fromMs) => ask('usageCosts', tenants, fromMs),
+})
+
 const makeMaintenance = (ask: Ask, path: string): Maintenance => ({
   prune: (retention, nowMs, limit) => ask('prune', retention, nowMs, limit),
+  pruneTenants: (prune) => ask('pruneTenants', prune),
   check: () => runAside({ path, task: 'check' }),
-  backup: async (target) => {
-    await runAside({ path, task: 'backup', target })
-  },
   describe: () => ask('describe'),
 })

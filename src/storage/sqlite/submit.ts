@@ -1,7 +1,7 @@
-import type { QueueLimits, SubmitOutcome } from '../store.ts'
+import type { QueueLimits, SubmitOutcome } from '../task-store.ts'
 import type { TaskStatus } from '../task-states.ts'
 import type { Context } from './context.ts'
-import type { StoredTask } from './packing.ts'
+import type { StoredTask } from './pack-calls.ts'
 import { readTask } from './read-tasks.ts'
 import { statusNumbers } from './statuses.ts'
 
@@ -20,11 +20,11 @@ function submitOne(context: Context, task: StoredTask, limits: QueueLimits): Sto
   const n = insertTask(context, task, status)
   if (task.idempotencyKey !== null) {
     context
-      .sql('INSERT INTO idempotency (tenant, key, n, fingerprint) VALUES (?, ?, ?, ?)')
+      .sqlAside('INSERT INTO idempotency (tenant, key, n, fingerprint) VALUES (?, ?, ?, ?)')
       .run(task.tenant, task.idempotencyKey, n, task.fingerprint)
   }
   const { tenant, model, parent, payload } = task
-  context.tallies.add({ tenant, model, parent, bytes: payload.byteLength }, statusNumbers[status], 1)
+  context.tallies.add({ tenant, model, parent, bytes: payload.byteLength }, statusNumbers[status])
   if (status === 'queued') context.wakes.ready(model)
   return { kind: 'created', status }
 }
@@ -32,43 +32,38 @@ function submitOne(context: Context, task: StoredTask, limits: QueueLimits): Sto
 function insertTask(context: Context, task: StoredTask, status: 'queued' | 'delayed'): number {
   // A delayed task joins the line when its time has come: until then it must not hold its tenant back.
   const queued = status === 'queued'
-  const { lastInsertRowid } = context
-    .sql(
-      `INSERT INTO tasks (id, tenant, endpoint, model, band, status, born, cost, tag, bytes, attempts_max, notify,
-         created_at, run_at, ready_at, deadline_at, parent, position)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-    )
-    .run(
-      task.id,
-      task.tenant,
-      task.endpoint,
-      task.model,
-      task.band,
-      statusNumbers[status],
-      statusNumbers[status],
-      task.cost,
-      queued ? context.lines.takeTag(task) : null,
-      task.payload.byteLength,
-      task.attemptsMax,
-      task.notify ? 1 : 0,
-      task.createdAtMs,
-      task.runAtMs,
-      queued ? task.createdAtMs : null,
-      task.deadlineMs,
-      task.parent,
-      task.position,
-    )
-  const n = Number(lastInsertRowid)
-  context
-    .sql('INSERT INTO payloads (n, payload, metadata, attempts_each, idempotency_key) VALUES (?, ?, ?, ?, ?)')
-    .run(n, task.payload, task.metadata, task.attemptsMax, task.idempotencyKey)
+  const n = context.pending.takeN()
+  const number = statusNumbers[status]
+  const bytes = task.payload.byteLength
+  context.pending.tasks.add(
+    n,
+    task.id,
+    task.tenant,
+    task.endpoint,
+    task.model,
+    task.band,
+    number,
+    number,
+    task.cost,
+    queued ? context.lines.takeTag(task) : null,
+    bytes,
+    task.attemptsMax,
+    task.notify ? 1 : 0,
+    task.createdAtMs,
+    task.runAtMs,
+    queued ? task.createdAtMs : null,
+    task.deadlineMs,
+    task.parent,
+    task.position,
+  )
+  context.pending.payloads.add(n, task.payload, task.metadata, task.attemptsMax, task.idempotencyKey)
   return n
 }
 
 function findKnown(context: Context, task: StoredTask): StoredOutcome | null {
   if (task.idempotencyKey === null) return null
   const known = context
-    .sql('SELECT n, fingerprint FROM idempotency WHERE tenant = ? AND key = ?')
+    .sqlAside('SELECT n, fingerprint FROM idempotency WHERE tenant = ? AND key = ?')
     .get(task.tenant, task.idempotencyKey) as { n: number; fingerprint: string | null } | undefined
   if (!known) return null
   const existing = readTask(context, known.n)

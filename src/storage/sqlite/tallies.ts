@@ -12,39 +12,45 @@ const liveMax = 2
  */
 export class Tallies {
   readonly #database: Database
-  readonly #entries = new Map<string, Entry>()
+  /** By kind and name, then by state: four look-ups a task, however many states it goes through. */
+  readonly #entries = new Map<string, Map<string, Entry[]>>()
   readonly #changed = new Set<Entry>()
+  #size = 0
 
   constructor(database: Database) {
     this.#database = database
   }
 
-  add(task: TallyKey, status: number, change: 1 | -1): void {
-    const bytes = task.bytes * change
-    const counted = { tasks: change, bytes }
-    this.change('tenant', task.tenant, status, counted)
-    this.change('model', task.model, status, counted)
-    this.change('all', '', status, counted)
-    if (task.parent !== null) this.change('parent', parentName(task.parent, task.tenant), status, counted)
+  add(task: TallyKey, status: number): void {
+    this.#each(task, (entries, kind, name) => this.#count(entries, kind, name, status, 1, task.bytes))
+  }
+
+  move(task: TallyKey, from: number, to: number): void {
+    this.#each(task, (entries, kind, name) => {
+      this.#count(entries, kind, name, from, -1, -task.bytes)
+      this.#count(entries, kind, name, to, 1, task.bytes)
+    })
+  }
+
+  remove(task: TallyKey, status: number): void {
+    this.#each(task, (entries, kind, name) => this.#count(entries, kind, name, status, -1, -task.bytes))
   }
 
   change(kind: string, name: string, status: number, by: Tally): void {
-    const entry = this.#entry(kind, name, status)
-    entry.tasks += by.tasks
-    entry.bytes += by.bytes
-    this.#changed.add(entry)
+    this.#count(this.#entriesOf(kind, name), kind, name, status, by.tasks, by.bytes)
   }
 
   of(kind: string, name: string, status: number): Tally {
-    return this.#entry(kind, name, status)
+    return this.#entry(this.#entriesOf(kind, name), kind, name, status)
   }
 
   /** What waits and runs. */
   live(kind: string, name: string): Tally {
+    const entries = this.#entriesOf(kind, name)
     let tasks = 0
     let bytes = 0
     for (let status = 0; status <= liveMax; status += 1) {
-      const entry = this.#entry(kind, name, status)
+      const entry = this.#entry(entries, kind, name, status)
       tasks += entry.tasks
       bytes += entry.bytes
     }
@@ -68,24 +74,55 @@ export class Tallies {
       }
     }
     this.#changed.clear()
-    if (this.#entries.size > entriesMax) this.#entries.clear()
+    if (this.#size > entriesMax) this.forget()
   }
 
   /** After a rollback: what is in memory was never written. */
   forget(): void {
     this.#changed.clear()
     this.#entries.clear()
+    this.#size = 0
   }
 
-  #entry(kind: string, name: string, status: number): Entry {
-    const key = `${kind}${status}${name}`
-    let entry = this.#entries.get(key)
+  #each(task: TallyKey, run: (entries: Entry[], kind: string, name: string) => void): void {
+    run(this.#entriesOf('tenant', task.tenant), 'tenant', task.tenant)
+    run(this.#entriesOf('model', task.model), 'model', task.model)
+    run(this.#entriesOf('all', ''), 'all', '')
+    if (task.parent === null) return
+    const name = parentName(task.parent, task.tenant)
+    run(this.#entriesOf('parent', name), 'parent', name)
+  }
+
+  #count(entries: Entry[], kind: string, name: string, status: number, tasks: number, bytes: number): void {
+    const entry = this.#entry(entries, kind, name, status)
+    entry.tasks += tasks
+    entry.bytes += bytes
+    this.#changed.add(entry)
+  }
+
+  #entriesOf(kind: string, name: string): Entry[] {
+    let names = this.#entries.get(kind)
+    if (!names) {
+      names = new Map()
+      this.#entries.set(kind, names)
+    }
+    let entries = names.get(name)
+    if (!entries) {
+      entries = []
+      names.set(name, entries)
+    }
+    return entries
+  }
+
+  #entry(entries: Entry[], kind: string, name: string, status: number): Entry {
+    let entry = entries[status]
     if (!entry) {
       const row = this.#database
         .sql('SELECT tasks, bytes FROM tallies WHERE kind = ? AND name = ? AND status = ?')
         .get(kind, name, status) as Tally | undefined
       entry = { kind, name, status, tasks: row?.tasks ?? 0, bytes: row?.bytes ?? 0 }
-      this.#entries.set(key, entry)
+      entries[status] = entry
+      this.#size += 1
     }
     return entry
   }

@@ -1,11 +1,11 @@
 import { parentPort, workerData } from 'node:worker_threads'
-import type { Wake } from '../store.ts'
 import { Context } from './context.ts'
 import { Database, migrate } from './database.ts'
 import { freeLeases } from './due.ts'
-import { runGroup, type Answer } from './group.ts'
+import { runGroup } from './group.ts'
 import { lockDatabase } from './lock.ts'
-import { unpackCalls, type PackedCalls } from './packing.ts'
+import { packAnswers, type PackedAnswers } from './pack-answers.ts'
+import { unpackCalls, type PackedCalls } from './pack-calls.ts'
 
 /** The thread that SQLite lives in: an fsync takes up to milliseconds, and must not stall a live stream. */
 
@@ -19,7 +19,7 @@ export type ToWorker = (PackedCalls & { number: number }) | 'stop'
 export type FromWorker =
   | { kind: 'ready' }
   | { kind: 'failed'; message: string; setup: boolean }
-  | { kind: 'done'; number: number; answers: Answer[]; wakes: Wake[] }
+  | { kind: 'done'; number: number; packed: PackedAnswers }
   | { kind: 'stopped' }
 
 const port = parentPort!
@@ -66,8 +66,9 @@ if (opened) {
   let { context } = opened
   port.on('message', (message: ToWorker) => {
     if (message !== 'stop') {
-      const { answers, wakes } = runGroup(context, unpackCalls(message))
-      send({ kind: 'done', number: message.number, answers, wakes })
+      const calls = unpackCalls(message)
+      const { answers, wakes } = runGroup(context, calls)
+      send({ kind: 'done', number: message.number, packed: packAnswers(calls, answers, wakes) })
       // After a failed write or fsync the pages in memory may not be those on disk: a new connection reads them again.
       if (answers.some((answer) => 'error' in answer && answer.error.io)) context = reopen(context)
       return

@@ -9,7 +9,8 @@ import { FileStore, type StoredFile } from '../../../src/queue/batches/file-stor
 import { ProgressBoard } from '../../../src/queue/progress.ts'
 import { Queue } from '../../../src/queue/queue.ts'
 import { SqliteStore } from '../../../src/storage/sqlite/sqlite-store.ts'
-import type { AttemptOutcome, Store, TaskRow } from '../../../src/storage/store.ts'
+import type { Store } from '../../../src/storage/store.ts'
+import type { AttemptOutcome, TaskRow } from '../../../src/storage/task-store.ts'
 import { openLog } from '../../../src/telemetry/log.ts'
 import { ManualClock } from '../../helpers/clock.ts'
 
@@ -43,7 +44,10 @@ export class BatchBench implements AsyncDisposable {
   readonly store: Store
   readonly folder: string
   readonly settings = { fileBytesMax: 2 ** 28, filesBytesMax: 2 ** 30, keepFilesMs: 86_400_000 }
+  /** Tenants of which files are kept for another time. */
+  readonly keepMs = new Map<string, number>()
   queueSettings = queueSettings
+  checkBudget = () => {}
   served = new Set(['m'])
   knowsModels = true
   /** Blobs that a test has accounted for. */
@@ -69,7 +73,8 @@ export class BatchBench implements AsyncDisposable {
   }
 
   files(store: Store = this.store): FileStore {
-    return new FileStore({ store, clock: this.clock, log: this.#log, settings: () => this.settings })
+    const keepMs = (tenant: string) => this.keepMs.get(tenant) ?? this.settings.keepFilesMs
+    return new FileStore({ store, clock: this.clock, log: this.#log, settings: () => this.settings, keepMs })
   }
 
   queue(store: Store = this.store): Queue {
@@ -80,7 +85,7 @@ export class BatchBench implements AsyncDisposable {
       store,
       clock,
       settings,
-      weightOf: () => 1,
+      rulesOf: () => ({ weight: 1, bandMin: 0, mayUse: () => true, checkBudget: () => this.checkBudget() }),
       isServed,
       progress: new ProgressBoard(clock),
       log: this.#log,

@@ -109,17 +109,43 @@ void test('a discarded upload is gone even when it had become visible', async ()
   await upload.finish(info)
   await upload.discard()
   assert.deepEqual(bench.blobIds(), [])
-  await assert.rejects(files.get('t', upload.id), { code: 'task_not_found' })
+  await assert.rejects(files.get('t', upload.id), { code: 'file_not_found' })
 })
 
 void test('the retention removes files that are past their time, and nobody sees them before it does', async () => {
   await using bench = await BatchBench.open()
   const file = await bench.upload('t', 'abc')
   bench.clock.advance(bench.settings.keepFilesMs)
-  await assert.rejects(bench.files().get('t', file.id), { code: 'task_not_found' })
-  await assert.rejects(bench.files().remove('t', file.id), { code: 'task_not_found' })
+  await assert.rejects(bench.files().get('t', file.id), { code: 'file_not_found' })
+  await assert.rejects(bench.files().remove('t', file.id), { code: 'file_not_found' })
   await bench.store.maintenance.prune({ finishedBeforeMs: 0, finishedMax: 100 }, bench.clock.wallMs(), 100)
   assert.deepEqual(bench.blobIds(), [])
+})
+
+void test('a tenant with a time of its own keeps its files for that, and none that asks for longer', async () => {
+  await using bench = await BatchBench.open()
+  bench.keepMs.set('brief', 60_000).set('thrifty', 9 * bench.settings.keepFilesMs)
+  const nowMs = bench.clock.wallMs()
+  const keptMs = async (tenant: string) => (await bench.upload(tenant, 'abc')).expiresAtMs - nowMs
+  assert.equal(await keptMs('brief'), 60_000)
+  assert.equal(await keptMs('thrifty'), 9 * bench.settings.keepFilesMs)
+  assert.equal(await keptMs('t'), bench.settings.keepFilesMs)
+  assert.equal(bench.files().expiryOf('brief', nowMs, 3_600_000), nowMs + 60_000)
+  assert.equal(bench.files().expiryOf('thrifty', nowMs, 3_600_000), nowMs + 3_600_000)
+})
+
+void test('the results of a batch, and the batch, are kept as long as its tenant says', async () => {
+  await using bench = await BatchBench.open()
+  bench.keepMs.set('brief', 60_000)
+  const id = await bench.create('brief', [lineOf(0), lineOf(1)].join('\n'))
+  await bench.drive('brief', id, bench.runner())
+  const { batch } = await bench.batches().get('brief', id)
+  const results = await bench.files().get('brief', batch.results!.output.id)
+  assert.equal(results.expiresAtMs - results.createdAtMs, 60_000)
+  bench.clock.advance(60_000)
+  await bench.store.maintenance.prune({ finishedBeforeMs: 0, finishedMax: 100 }, bench.clock.wallMs(), 100)
+  assert.deepEqual(bench.blobIds(), [])
+  await assert.rejects(bench.batches().get('brief', id), { code: 'batch_not_found' })
 })
 
 void test('the retention keeps the tasks of a batch until its results are written', async () => {

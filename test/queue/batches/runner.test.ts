@@ -1,5 +1,6 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
+import { fail } from '../../../src/core/errors.ts'
 import { eventually } from '../../helpers/server.ts'
 import { BatchBench, lineOf, succeed, type Behaviour } from './batch-bench.ts'
 
@@ -113,6 +114,36 @@ void test('a full queue is waited for, and nothing is lost', async () => {
   const { output, errors } = await bench.results('t', id)
   assert.deepEqual([output.length, errors.length], [30, 0])
   assert.equal((await bench.store.tasks.count('t', id)).succeeded, 30)
+})
+
+void test('a batch waits while the budget is spent, goes on when it is not, and expires where that lasts', async () => {
+  await using bench = await BatchBench.open()
+  const lines = Array.from({ length: 5 }, (_, n) => lineOf(n)).join('\n')
+  const id = await bench.create('t', lines)
+  const isSpent = () => {
+    throw fail('budget_exceeded', { retryAfterMs: 20 * 86_400_000 })
+  }
+  bench.checkBudget = isSpent
+  const runner = bench.runner()
+  for (let turn = 0; turn < 5; turn += 1) {
+    await runner.look()
+    bench.clock.advance(30_000)
+  }
+  assert.equal((await bench.batches().get('t', id)).batch.status, 'in_progress')
+  assert.equal((await bench.store.tasks.count('t', id)).queued, 0)
+  bench.checkBudget = () => {}
+  await bench.drive('t', id, runner)
+  const { output, errors } = await bench.results('t', id)
+  assert.deepEqual([output.length, errors.length], [5, 0])
+
+  bench.checkBudget = isSpent
+  const short = await bench.create('t', lines, 60_000)
+  for (let turn = 0; turn < 5; turn += 1) {
+    await runner.look()
+    bench.clock.advance(30_000)
+  }
+  await bench.drive('t', short, runner)
+  assert.equal((await bench.batches().get('t', short)).batch.status, 'expired')
 })
 
 void test('a cancelled batch keeps what is done and names what is not', async () => {

@@ -9,7 +9,7 @@ import type { IngressConfig, SourceParts, TaskSource } from '../../../src/queue/
 import { ProgressBoard } from '../../../src/queue/progress.ts'
 import { Queue, type QueueSettings } from '../../../src/queue/queue.ts'
 import { SqliteStore } from '../../../src/storage/sqlite/sqlite-store.ts'
-import type { TaskRow } from '../../../src/storage/store.ts'
+import type { TaskRow } from '../../../src/storage/task-store.ts'
 import { makeConfig } from '../../helpers/gateway.ts'
 
 export type IngressBench = {
@@ -47,7 +47,7 @@ export async function makeBench(t: TestContext): Promise<IngressBench> {
     store,
     clock,
     settings: () => settings,
-    weightOf: () => 1,
+    rulesOf: () => ({ weight: 1, bandMin: 0, mayUse: () => true }),
     isServed: (model) => models.has(model),
     progress: new ProgressBoard(clock),
     log,

@@ -1,11 +1,5 @@
-import {
-  StoreUnavailable,
-  type OutboxMessage,
-  type Store,
-  type TaskDetail,
-  type TaskRow,
-  type Wake,
-} from '../../../src/storage/store.ts'
+import { StoreUnavailable, type OutboxMessage, type Store, type Wake } from '../../../src/storage/store.ts'
+import type { TaskDetail, TaskRow } from '../../../src/storage/task-store.ts'
 
 type Row = OutboxMessage & { dueMs: number }
 

@@ -8,6 +8,21 @@ const refusals: [path: string, fields: object, says: string][] = [
   ['/completions', { model: '' }, '`model` must not have fewer than 1 characters; it is an empty string.'],
   ['/completions', { model: 7 }, '`model` must be string; it is 7.'],
   [
+    '/completions',
+    { service_tier: 'gold' },
+    '`service_tier` must be one of auto, default, flex, priority or null; it is "gold".',
+  ],
+  [
+    '/completions',
+    { service_tier: 'x'.repeat(41) },
+    '`service_tier` must be one of auto, default, flex, priority or null; it is a string.',
+  ],
+  [
+    '/completions',
+    { service_tier: 3 },
+    '`service_tier` must be one of auto, default, flex, priority or null; it is 3.',
+  ],
+  [
     '/chat/completions',
     { messages: [] },
     '`messages` must not have fewer than 1 items; it is an empty array.',

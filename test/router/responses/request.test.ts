@@ -44,7 +44,7 @@ const refusals: { body: object; code: string; param: string; message?: RegExp }[
   { body: ask({ include: ['reasoning.encrypted_content'] }), code: 'unsupported_parameter', param: 'include[0]' },
   { body: ask({ include: ['message.output_text.logprobs', 'file_search_call.results'] }), code: 'unsupported_parameter', param: 'include[1]' },
   { body: ask({ truncation: 'auto' }), code: 'unsupported_parameter', param: 'truncation' },
-  { body: ask({ service_tier: 'priority' }), code: 'unsupported_parameter', param: 'service_tier' },
+  { body: ask({ service_tier: 'scale' }), code: 'invalid_request', param: 'service_tier' },
   { body: ask({ conversation: 'conv_1' }), code: 'unsupported_parameter', param: 'conversation', message: /previous_response_id/ },
   { body: ask({ prompt: { id: 'pmpt_1' } }), code: 'unsupported_parameter', param: 'prompt' },
   { body: ask({ messages: [] }), code: 'unsupported_parameter', param: 'messages', message: /`input`/ },

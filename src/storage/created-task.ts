@@ -1,6 +1,5 @@
-import type { NewTask, TaskRow } from '../store.ts'
-import type { TaskStatus } from '../task-states.ts'
-import type { StoredTask } from './packing.ts'
+import type { NewTask, TaskRow } from './task-store.ts'
+import type { TaskStatus } from './task-states.ts'
 
 /** The row of a task that has just been stored. */
 export const toCreatedTask = (task: NewTask, status: TaskStatus): TaskRow => ({
@@ -25,13 +24,3 @@ export const toCreatedTask = (task: NewTask, status: TaskStatus): TaskRow => ({
   error: null,
   usage: null,
 })
-
-export const toStoredTask = (task: NewTask): StoredTask => ({
-  ...task,
-  metadata: writeMetadata(task.metadata),
-})
-
-function writeMetadata(metadata: NewTask['metadata']): string | null {
-  for (const _ in metadata) return JSON.stringify(metadata)
-  return null
-}
