@@ -1,9 +1,8 @@
-import { toError, toUsage, type ErrorColumns, type UsageColumns } from '../outcome-columns.ts'
+import { firstEvent, toBatchResult, type SharedResultColumns } from '../task-columns.ts'
 import type { BatchResult, TaskDetail, TaskEvent, TaskFilter, TaskRow, TaskStep } from '../task-store.ts'
 import { taskStatuses, type TaskStatus } from '../task-states.ts'
 import type { Database, Statement } from './database.ts'
 import {
-  firstEvent,
   historyColumns,
   lastEvents,
   taskColumns,
@@ -92,7 +91,9 @@ export async function get(database: Database, tenant: string, id: string): Promi
 }
 
 const toHistory = (row: TaskColumns & HistoryColumns & EventRows, after: number): TaskEvent[] =>
-  [firstEvent(row), ...(row.events ?? []).map(toEvent), ...lastEvents(row)].filter(({ seq }) => seq > after)
+  [firstEvent(row.created_at, row.born), ...(row.events ?? []).map(toEvent), ...lastEvents(row)].filter(
+    ({ seq }) => seq > after,
+  )
 
 export async function find(database: Database, id: string): Promise<TaskRow | null> {
   const [row] = await database.query<TaskColumns>(readTask, [id])
@@ -117,17 +118,12 @@ export async function results(
   database: Database,
   { parent, afterPosition, limit }: { parent: string; afterPosition: number; limit: number },
 ): Promise<BatchResult[]> {
-  const rows = await database.query<
-    ErrorColumns & UsageColumns & { id: string; position: number; status: TaskStatus; result: Buffer | null }
-  >(readResults, [parent, afterPosition, limit])
-  return rows.map((row) => ({
-    id: row.id,
-    position: row.position,
-    status: row.status,
-    result: row.result,
-    error: toError(row),
-    usage: toUsage(row),
-  }))
+  const rows = await database.query<SharedResultColumns & { status: TaskStatus }>(readResults, [
+    parent,
+    afterPosition,
+    limit,
+  ])
+  return rows.map((row) => toBatchResult(row, row.status))
 }
 
 export async function list(database: Database, filter: TaskFilter): Promise<TaskRow[]> {

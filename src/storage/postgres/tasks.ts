@@ -1,8 +1,19 @@
 import { Batcher } from '../batcher.ts'
-import { StoreUnavailable } from '../store.ts'
-import type { ClaimedTask, ClaimRequest, LeaseState, MovedTask, NewTask } from '../task-store.ts'
-import type { Wake } from '../store.ts'
-import type { QueueLimits, SettleOutcome, Settlement, SubmitOutcome, TaskFilter, TaskStep, TaskStore } from '../task-store.ts' // prettier-ignore
+import { StoreUnavailable, type Wake } from '../store.ts'
+import type {
+  ClaimedTask,
+  ClaimRequest,
+  LeaseState,
+  MovedTask,
+  NewTask,
+  QueueLimits,
+  SettleOutcome,
+  Settlement,
+  SubmitOutcome,
+  TaskFilter,
+  TaskStep,
+  TaskStore,
+} from '../task-store.ts'
 import { claim } from './claim.ts'
 import type { Database } from './database.ts'
 import { expire, nextDueMs, promote, rescue, type Swept } from './due.ts'

@@ -1,30 +1,9 @@
-import type { ClaimRequest, TaskError, TaskStep, TaskUsage } from '../task-store.ts'
+import type { ClaimRequest } from '../task-store.ts'
 import type { Context } from './context.ts'
 import { addEvent } from './move.ts'
 import { readFailure, readSteps } from './read-tasks.ts'
 import { statusNumbers } from './statuses.ts'
-
-/** What a claim answers of a task: the rest of its row follows from the request. */
-export type TakenTask = {
-  id: string
-  tenant: string
-  endpoint: string
-  band: number
-  attempt: number
-  attemptsMax: number
-  createdAtMs: number
-  runAtMs: number | null
-  deadlineMs: number | null
-  parent: string | null
-  position: number | null
-  notify: boolean
-  /** JSON; null for none. */
-  metadata: string | null
-  error: TaskError | null
-  usage: TaskUsage | null
-  payload: Uint8Array
-  steps: readonly TaskStep[]
-}
+import type { TakenTask } from './stored-task.ts'
 
 const columns = `t.n, t.id, t.tenant, t.endpoint, t.band, t.attempt, t.attempts_max, t.created_at, t.run_at,
   t.deadline_at, t.parent, t.position, t.notify, t.seq, t.bytes, p.metadata, p.payload`

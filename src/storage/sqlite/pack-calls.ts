@@ -1,6 +1,7 @@
-import type { AttemptOutcome, NewTask, QueueLimits, Settlement } from '../task-store.ts'
+import type { AttemptOutcome, QueueLimits, Settlement } from '../task-store.ts'
 import { ByteReader, ByteWriter } from './byte-run.ts'
 import type { Call } from './operations.ts'
+import type { StoredTask } from './stored-task.ts'
 
 /**
  * How calls travel to the storage thread. The frequent ones go as one JSON text and one run of bytes for the whole
@@ -15,9 +16,6 @@ export type PackedCalls = {
   /** The other calls, as they are. */
   rest: Call[]
 }
-
-/** As `NewTask`, with its metadata as the JSON that is stored; null for none. */
-export type StoredTask = Omit<NewTask, 'metadata'> & { metadata: string | null }
 
 type PackedTask = [
   id: string,

@@ -1,6 +1,7 @@
 import type { ClaimedTask, ClaimRequest, TaskError, TaskStep, TaskUsage } from '../task-store.ts'
 import { ByteReader, ByteWriter } from './byte-run.ts'
-import type { TakenTask } from './claim.ts'
+import { toMetadata } from './rows.ts'
+import type { TakenTask } from './stored-task.ts'
 
 /** What a claim answers, on its way back: one JSON text and one run of bytes for all of its tasks. */
 export type PackedClaim = { text: string; bytes: Uint8Array<ArrayBuffer>; steps: TaskStep[][] }
@@ -81,7 +82,7 @@ const unpackTask = (packed: PackedTask, { model, nowMs }: ClaimRequest): Claimed
   parent: packed[9],
   position: packed[10],
   notify: packed[11],
-  metadata: packed[12] === null ? {} : (JSON.parse(packed[12]) as Record<string, string>),
+  metadata: toMetadata(packed[12]),
   error: packed[13],
   usage: packed[14],
 })

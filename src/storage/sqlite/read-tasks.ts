@@ -1,6 +1,14 @@
 import { strict as assert } from 'node:assert'
 import type { SQLInputValue } from 'node:sqlite'
-import { toError, toUsage, type ErrorColumns, type UsageColumns } from '../outcome-columns.ts'
+import {
+  firstEvent,
+  toBatchResult,
+  toError,
+  toUsage,
+  type ErrorColumns,
+  type SharedResultColumns,
+  type UsageColumns,
+} from '../task-columns.ts'
 import type {
   BatchResult,
   TaskDetail,
@@ -13,15 +21,7 @@ import type {
 } from '../task-store.ts'
 import { taskStatuses, type TaskStatus } from '../task-states.ts'
 import type { Context } from './context.ts'
-import {
-  firstEvent,
-  taskColumns,
-  taskTables,
-  toEvent,
-  toTask,
-  type EventColumns,
-  type FullRow,
-} from './rows.ts'
+import { taskColumns, taskTables, toEvent, toTask, type EventColumns, type FullRow } from './rows.ts'
 import { statusNumbers, toStatus } from './statuses.ts'
 import { parentName } from './tallies.ts'
 
@@ -86,7 +86,7 @@ function readEvents(context: Context, row: FullRow, after: number): TaskEvent[] 
     )
     .all(row.n, after) as unknown as EventColumns[]
   const events = rows.map(toEvent)
-  return after < 1 ? [firstEvent(row), ...events] : events
+  return after < 1 ? [firstEvent(row.created_at, toStatus(row.born)), ...events] : events
 }
 
 export function eventsAfter(
@@ -160,16 +160,8 @@ export function results(context: Context, parent: string, after: number, limit: 
        FROM tasks t LEFT JOIN results r ON r.n = t.n
        WHERE t.parent = ? AND t.position > ? AND t.status > 2 ORDER BY t.position LIMIT ?`,
     )
-    .all(parent, after, limit) as unknown as (ErrorColumns &
-    UsageColumns & { id: string; position: number; status: number; result: Uint8Array | null })[]
-  return rows.map((row) => ({
-    id: row.id,
-    position: row.position,
-    status: toStatus(row.status),
-    result: row.result,
-    error: toError(row),
-    usage: toUsage(row),
-  }))
+    .all(parent, after, limit) as unknown as (SharedResultColumns & { status: number })[]
+  return rows.map((row) => toBatchResult(row, toStatus(row.status)))
 }
 
 export function waitingModels(context: Context): string[] {

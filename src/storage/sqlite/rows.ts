@@ -1,4 +1,4 @@
-import { toError, toUsage, type ErrorColumns, type UsageColumns } from '../outcome-columns.ts'
+import { toTaskEvent, toTaskRow, type SharedEventColumns, type SharedTaskColumns } from '../task-columns.ts'
 import type { TaskEvent, TaskRow } from '../task-store.ts'
 import { toStatus } from './statuses.ts'
 
@@ -10,77 +10,28 @@ export const taskColumns = `
 
 export const taskTables = `tasks t JOIN payloads p ON p.n = t.n LEFT JOIN results r ON r.n = t.n`
 
-export type FullRow = {
+export type FullRow = SharedTaskColumns & {
   n: number
-  id: string
-  tenant: string
-  endpoint: string
-  model: string
-  band: number
   status: number
-  attempt: number
-  attempts_max: number
-  created_at: number
-  run_at: number | null
-  deadline_at: number | null
-  started_at: number | null
-  finished_at: number | null
   cancel_requested: number
-  parent: string | null
-  position: number | null
   notify: number
   seq: number
   born: number
   metadata: string | null
-} & ErrorColumns &
-  UsageColumns
+}
 
-export const toTask = (row: FullRow): TaskRow => ({
-  id: row.id,
-  tenant: row.tenant,
-  endpoint: row.endpoint,
-  model: row.model,
-  band: row.band,
-  status: toStatus(row.status),
-  attempt: row.attempt,
-  attemptsMax: row.attempts_max,
-  createdAtMs: row.created_at,
-  runAtMs: row.run_at,
-  deadlineMs: row.deadline_at,
-  startedAtMs: row.started_at,
-  finishedAtMs: row.finished_at,
-  cancelRequested: row.cancel_requested === 1,
-  parent: row.parent,
-  position: row.position,
-  notify: row.notify === 1,
-  metadata: row.metadata === null ? {} : (JSON.parse(row.metadata) as Record<string, string>),
-  error: toError(row),
-  usage: toUsage(row),
-})
+export const toTask = (row: FullRow): TaskRow =>
+  toTaskRow(row, {
+    status: toStatus(row.status),
+    cancelRequested: row.cancel_requested === 1,
+    notify: row.notify === 1,
+    metadata: toMetadata(row.metadata),
+  })
 
-export type EventColumns = {
-  seq: number
-  at: number
-  status: number
-  attempt: number
-  instance: string | null
-} & ErrorColumns
+/** Kept as JSON; null for none. */
+export const toMetadata = (json: string | null): TaskRow['metadata'] =>
+  json === null ? {} : (JSON.parse(json) as Record<string, string>)
 
-export const toEvent = (row: EventColumns): TaskEvent => ({
-  seq: row.seq,
-  atMs: row.at,
-  status: toStatus(row.status),
-  attempt: row.attempt,
-  error: toError(row),
-  instance: row.instance,
-})
+export type EventColumns = SharedEventColumns & { status: number }
 
-/** The submission is not stored as an event: the task itself tells when it came, and in which state. */
-export const firstEvent = (row: Pick<FullRow, 'created_at' | 'born'>): TaskEvent => ({
-  seq: 1,
-  atMs: row.created_at,
-  status: toStatus(row.born),
-  attempt: 0,
-  error: null,
-  instance: null,
-})
+export const toEvent = (row: EventColumns): TaskEvent => toTaskEvent(row, toStatus(row.status))

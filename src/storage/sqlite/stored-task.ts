@@ -1,7 +1,19 @@
-import type { NewTask } from '../task-store.ts'
-import type { StoredTask } from './pack-calls.ts'
+import type { NewTask, TaskRow, TaskStep } from '../task-store.ts'
 
-/** A task as the storage's thread is given it. */
+/** A task as it goes to the storage's thread, and as it comes back to be worked on. */
+
+/** Its metadata is the JSON that is stored; null for none. */
+type StoredMetadata = { metadata: string | null }
+
+export type StoredTask = Omit<NewTask, 'metadata'> & StoredMetadata
+
+/** What a claim answers of a task: the rest of its row follows from the request. */
+export type TakenTask = Omit<
+  TaskRow,
+  'model' | 'status' | 'startedAtMs' | 'finishedAtMs' | 'cancelRequested' | 'metadata'
+> &
+  StoredMetadata & { payload: Uint8Array; steps: readonly TaskStep[] }
+
 export const toStoredTask = (task: NewTask): StoredTask => ({
   ...task,
   metadata: writeMetadata(task.metadata),

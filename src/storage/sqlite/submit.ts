@@ -1,9 +1,9 @@
 import type { QueueLimits, SubmitOutcome } from '../task-store.ts'
 import type { TaskStatus } from '../task-states.ts'
 import type { Context } from './context.ts'
-import type { StoredTask } from './pack-calls.ts'
 import { readTask } from './read-tasks.ts'
 import { statusNumbers } from './statuses.ts'
+import type { StoredTask } from './stored-task.ts'
 
 /** As `SubmitOutcome`, but a created task is not sent back to a caller who has it. */
 export type StoredOutcome =
