@@ -1,6 +1,15 @@
 import type { TenantSettings } from '../config/schema.ts'
 import { SetupError } from '../core/errors.ts'
-import { ask, askForJson, explainStatus, findServer, jsonBody, NoServer, type Server } from './api-client.ts'
+import {
+  ask,
+  askForJson,
+  explainStatus,
+  findServer,
+  jsonBody,
+  NoServer,
+  readPages,
+  type Server,
+} from './api-client.ts'
 import type { AccessOptions } from './access.ts'
 
 /** What the routes of administration answer. */
@@ -63,29 +72,15 @@ const pageMax = 100
 
 function makeRemote(server: Server): AccessClient {
   const json = (path: string, init?: RequestInit) => askForJson(server, path, init)
-  const list = async <T extends { id: string }>(path: string, query: Record<string, string>) => {
-    const found: T[] = []
-    for (;;) {
-      const last = found.at(-1)
-      const all = { ...query, limit: String(pageMax), ...(last && { after: last.id }) }
-      const page = (await json(`${path}?${new URLSearchParams(all).toString()}`)) as {
-        data: T[]
-        has_more: boolean
-      }
-      if (!Array.isArray(page.data)) throw new SetupError(`${server.url}${path} did not answer a list`)
-      found.push(...page.data)
-      if (!page.has_more || page.data.length === 0) return found
-    }
-  }
   const tenantPath = (name: string) => `/v1/admin/tenants/${encodeURIComponent(name)}`
   return {
     createKey: async (fields) => (await json('/v1/admin/keys', jsonBody(fields))) as MadeKey,
-    listKeys: (tenant) => list('/v1/admin/keys', tenant === undefined ? {} : { tenant }),
+    listKeys: (tenant) => listAll<ShownKey>(server, '/v1/admin/keys', tenant === undefined ? {} : { tenant }),
     revokeKey: async (id) => {
       const path = `/v1/admin/keys/${encodeURIComponent(id)}/revoke`
       return (await json(path, { method: 'POST' })) as ShownKey
     },
-    listTenants: () => list('/v1/admin/tenants', {}),
+    listTenants: () => listAll<ShownTenant>(server, '/v1/admin/tenants', {}),
     showTenant: async (name) => {
       const path = tenantPath(name)
       const response = await ask(server, path)
@@ -101,6 +96,16 @@ function makeRemote(server: Server): AccessClient {
       if (!response.ok) throw await explainStatus(server, path, response)
     },
   }
+}
+
+async function listAll<Row extends { id: string }>(
+  server: Server,
+  path: string,
+  query: Record<string, string>,
+): Promise<Row[]> {
+  const rows: Row[] = []
+  for await (const { data } of readPages<Row>(server, path, { query, pageMax })) rows.push(...data)
+  return rows
 }
 
 async function isUnknownTenant(response: Response): Promise<boolean> {

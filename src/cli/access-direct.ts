@@ -1,4 +1,3 @@
-import pino from 'pino'
 import { loadConfig } from '../config/load.ts'
 import { systemClock } from '../core/clock.ts'
 import { ApiError, SetupError } from '../core/errors.ts'
@@ -6,11 +5,12 @@ import { makeAccess } from '../gateway/auth/access-parts.ts'
 import { describeKey } from '../gateway/auth/key-object.ts'
 import { parseKeyRequest, readTenant } from '../gateway/auth/key-request.ts'
 import { describeTenant, parseTenantRequest } from '../gateway/tenants/tenant-object.ts'
-import { openStore } from '../storage/open-store.ts'
 import type { AccessOptions } from './access.ts'
 import type { AccessClient, MadeKey, ShownKey, ShownTenant } from './access-client.ts'
+import { silentLog, withStore } from './with-store.ts'
 
 const pageMax = 1_000
+const leaveOut = 'While a server runs, leave out --direct: then the server is asked.'
 
 /**
  * Works on the storage itself, without a server: how the first key of all is made, and how one goes on that has lost
@@ -21,28 +21,26 @@ export async function withDirectAccess<T>(
   work: (client: AccessClient) => Promise<T>,
 ): Promise<T> {
   const { config: file, dataDir, storage } = options
-  const flags = { ...(dataDir === undefined ? {} : { dataDir }), ...(storage === undefined ? {} : { storage }) }
+  const flags = {
+    ...(dataDir === undefined ? {} : { dataDir }),
+    ...(storage === undefined ? {} : { storage }),
+  }
   const config = loadConfig({ file, env: process.env, cwd: process.cwd(), flags })
-  const log = pino({ level: 'silent' })
-  const store = await openStore(config.storage, { dataDir: config.dataDir, clock: systemClock, log })
   try {
-    await store.start().catch((error: unknown) => {
-      if (!(error instanceof SetupError)) throw error
-      throw new SetupError(`${error.message}\nWhile a server runs, leave out --direct: then the server is asked.`)
+    return await withStore(config, leaveOut, async (store) => {
+      const parts = { config: () => config, store, env: process.env, clock: systemClock, log: silentLog }
+      const access = makeAccess(parts)
+      await access.watch.start()
+      try {
+        return await work(makeDirect(access))
+      } finally {
+        await access.watch.stop()
+      }
     })
-    const access = makeAccess({ config: () => config, store, env: process.env, clock: systemClock, log })
-    await access.watch.start()
-    try {
-      return await work(makeDirect(access))
-    } finally {
-      await access.watch.stop()
-    }
   } catch (error) {
     throw error instanceof ApiError ? new SetupError(error.message) : error
-  } finally {
-    await store.stop()
   }
-} // prettier-ignore
+}
 
 function makeDirect({ keys, tenants }: ReturnType<typeof makeAccess>): AccessClient {
   const now = () => systemClock.wallMs()

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { commandName } from '../core/command-name.ts'
+import { collect, urlFlag } from './options.ts'
 
 /** Where the commands about keys and tenants work: at a server, or with `direct` on the storage. */
 export type AccessOptions = {
@@ -19,11 +20,9 @@ export type KeyCreateOptions = AccessOptions & {
 }
 export type TokenOptions = { url?: string; role?: string[]; expires?: string; json?: boolean }
 
-const collect = (value: string, before: string[] = []) => [...before, value]
-
 function addAccessOptions(command: Command): Command {
   return command
-    .option('--url <url>', 'the server (default: AUTOGLM_URL, or http://127.0.0.1:8080)')
+    .option(...urlFlag)
     .option('--direct', 'without a server: work on the storage itself')
     .option('--config <file>', 'with --direct: the configuration file (default: autoglm.yaml)')
     .option('--data-dir <folder>', 'with --direct: the folder of the embedded storage')
@@ -53,7 +52,7 @@ export function addAccessCommands(program: Command, onResult: (code: number) => 
   program
     .command('token')
     .description('exchange the key of AUTOGLM_API_KEY for a short-lived token')
-    .option('--url <url>', 'the server (default: AUTOGLM_URL, or http://127.0.0.1:8080)')
+    .option(...urlFlag)
     .option('--role <role>', 'only this role of the key; can be given again', collect)
     .option('--expires <time>', 'good for no longer than this: 90s, 10m')
     .option('--json', 'print JSON')

@@ -119,6 +119,31 @@ export async function askForJson(server: Server, path: string, init: RequestInit
   }
 }
 
+export type Page<Row> = { data: Row[]; has_more: boolean }
+
+/** A list page by page, up to `rowsMax` rows. `Extra` is what its pages hold beside their rows. */
+export async function* readPages<Row extends { id: string }, Extra = unknown>(
+  server: Server,
+  path: string,
+  {
+    query,
+    pageMax,
+    rowsMax = Infinity,
+  }: { query: Record<string, string>; pageMax: number; rowsMax?: number },
+): AsyncGenerator<Page<Row> & Extra> {
+  let rows = 0
+  let last: Row | undefined
+  do {
+    const limit = String(Math.min(pageMax, rowsMax - rows))
+    const all = new URLSearchParams({ ...query, limit, ...(last && { after: last.id }) })
+    const page = (await askForJson(server, `${path}?${all.toString()}`)) as Page<Row> & Extra
+    if (!Array.isArray(page.data)) throw new SetupError(`${server.url}${path} did not answer a list`)
+    yield page
+    rows += page.data.length
+    last = page.has_more ? page.data.at(-1) : undefined
+  } while (last && rows < rowsMax)
+}
+
 export async function listModels(server: Server): Promise<ListedModel[]> {
   const { data } = (await askForJson(server, '/v1/models')) as { data?: ListedModel[] }
   if (!Array.isArray(data)) throw new SetupError(`${server.url}/v1/models did not answer a list of models`)

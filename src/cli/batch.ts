@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { BatchOptions } from './batch-run.ts'
 import { commandName } from '../core/command-name.ts'
+import { urlFlag } from './options.ts'
 
 const help = `
 FILE holds one request a line, as OpenAI's batches do:
@@ -18,7 +19,7 @@ export function addBatchCommand(program: Command, onResult: (code: number) => vo
   program
     .command('batch <file>')
     .description('run a file of requests as a batch, and fetch the results')
-    .option('--url <url>', 'the server (default: AUTOGLM_URL, or http://127.0.0.1:8080)')
+    .option(...urlFlag)
     .option('--output <file>', 'where the results go (default: beside FILE)')
     .option('--model <name>', 'model to ask in every line')
     .option('--endpoint <path>', 'route of the requests (default: the url of the first line)')

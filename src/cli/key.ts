@@ -4,7 +4,7 @@ import type { AccessOptions, KeyCreateOptions } from './access.ts'
 import { withAccess, type MadeKey, type ShownKey } from './access-client.ts'
 import { formatTable } from './models.ts'
 import { keepLine } from './plain-text.ts'
-import { readTime, readWhole } from './task-request.ts'
+import { readTime, readWhole } from './flag-values.ts'
 
 const write = (text: string) => void process.stdout.write(`${text}\n`)
 const writeJson = (value: unknown) => write(JSON.stringify(value, null, 2))

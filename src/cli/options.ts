@@ -1,7 +1,10 @@
 import type { Command } from 'commander'
 import { fleetFlags, plainFlags, type Flags } from '../config/flags.ts'
 
-const collect = (value: string, before: string[] = []) => [...before, value]
+/** For an option that can be given again. */
+export const collect = (value: string, before: string[] = []) => [...before, value]
+
+export const urlFlag = ['--url <url>', 'the server (default: AUTOGLM_URL, or http://127.0.0.1:8080)'] as const
 
 /** Adds `--config` and a flag for each setting of the table; their values are judged by the configuration's schema. */
 export function addConfigOptions(command: Command): Command {

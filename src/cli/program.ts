@@ -3,7 +3,7 @@ import { addAccessCommands } from './access.ts'
 import type { ChatOptions } from './chat.ts'
 import type { InstanceFlags } from './instance.ts'
 import type { ModelsOptions } from './models.ts'
-import { addConfigOptions, splitConfigOptions, type ConfigOptions } from './options.ts'
+import { addConfigOptions, splitConfigOptions, urlFlag, type ConfigOptions } from './options.ts'
 import { addBatchCommand } from './batch.ts'
 import { describeFailure, surviveClosedOutput, wantsDetails } from './report.ts'
 import { addStorageCommand } from './storage.ts'
@@ -63,7 +63,7 @@ export function buildProgram(onResult: (code: number) => void): Command {
   program
     .command('chat [question...]')
     .description('talk to a running server; with a question, print one answer and end')
-    .option('--url <url>', 'the server (default: AUTOGLM_URL, or http://127.0.0.1:8080)')
+    .option(...urlFlag)
     .option('--model <name>', 'model to talk to (default: the first that the server lists)')
     .option('--system <text>', 'instructions for the model')
     .option('--temperature <number>', 'how freely the model chooses its words, from 0 to 2')
@@ -74,7 +74,7 @@ export function buildProgram(onResult: (code: number) => void): Command {
   program
     .command('models')
     .description('list the models of a running server, with their instances')
-    .option('--url <url>', 'the server (default: AUTOGLM_URL, or http://127.0.0.1:8080)')
+    .option(...urlFlag)
     .option('--json', 'print JSON')
     .action(async (options: ModelsOptions) => onResult(await commands.models(options)))
 

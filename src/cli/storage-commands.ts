@@ -1,22 +1,21 @@
-import pino from 'pino'
 import { resolve } from 'node:path'
 import type { Flags } from '../config/flags.ts'
 import { loadConfig } from '../config/load.ts'
 import type { Config } from '../config/schema.ts'
 import { systemClock, type Clock } from '../core/clock.ts'
 import { SetupError } from '../core/errors.ts'
-import { AccessWatch } from '../gateway/auth/access-watch.ts'
+import { makeAccess } from '../gateway/auth/access-parts.ts'
 import { readKeepTimes } from '../gateway/tenants/keep-times.ts'
-import { TenantBook } from '../gateway/tenants/tenant-book.ts'
 import { Pruner, type KeepTimes } from '../queue/pruner.ts'
-import { openStore, sqlitePath } from '../storage/open-store.ts'
+import { sqlitePath } from '../storage/open-store.ts'
 import type { Store } from '../storage/store.ts'
 import { runAside } from '../storage/sqlite/aside.ts'
+import { silentLog, withStore } from './with-store.ts'
 
 export type StorageOptions = { config?: string; flags: Flags }
 
 const pruneStep = 1_000
-const log = pino({ level: 'silent' })
+const serverPrunes = 'A server that runs removes by itself what is past its retention.'
 
 const load = ({ config, flags }: StorageOptions): Config =>
   loadConfig({ file: config, env: process.env, cwd: process.cwd(), flags })
@@ -43,7 +42,7 @@ export async function checkStorage(options: StorageOptions): Promise<number> {
   const path = sqlitePath(config.storage, config.dataDir)
   const complaints =
     path === null
-      ? await withStore(config, (store) => store.maintenance.check())
+      ? await withStore(config, serverPrunes, (store) => store.maintenance.check())
       : await runAside({ path, task: 'check' })
   write(complaints.length === 0 ? 'nothing is wrong' : complaints.join('\n'))
   return complaints.length === 0 ? 0 : 1
@@ -51,7 +50,7 @@ export async function checkStorage(options: StorageOptions): Promise<number> {
 
 export async function pruneStorage(options: StorageOptions, clock: Clock = systemClock): Promise<number> {
   const config = load(options)
-  const removed = await withStore(config, async (store) => {
+  const removed = await withStore(config, serverPrunes, async (store) => {
     const times = await readTimes(config, store, clock)
     const pruner = new Pruner({ maintenance: store.maintenance, clock, times: () => times })
     let sum = 0
@@ -67,25 +66,9 @@ export async function pruneStorage(options: StorageOptions, clock: Clock = syste
 
 /** Tenants are in the configuration and in the storage. */
 async function readTimes(config: Config, store: Store, clock: Clock): Promise<KeepTimes> {
-  const watch = new AccessWatch({ store, clock, log })
-  const book = new TenantBook({ access: store.access, watch, clock, log, configured: () => config.tenants })
+  const parts = { config: () => config, store, env: process.env, clock, log: silentLog }
+  const { tenants, watch } = makeAccess(parts)
   await watch.start()
   await watch.stop()
-  return readKeepTimes(book, config.storage)
-}
-
-async function withStore<T>(config: Config, run: (store: Store) => Promise<T>): Promise<T> {
-  const { dataDir, storage } = config
-  const store = await openStore(storage, { dataDir, clock: systemClock, log })
-  try {
-    await store.start().catch((error: unknown) => {
-      if (!(error instanceof SetupError)) throw error
-      throw new SetupError(
-        `${error.message}\nA server that runs removes by itself what is past its retention.`,
-      )
-    })
-    return await run(store)
-  } finally {
-    await store.stop()
-  }
+  return readKeepTimes(tenants, config.storage)
 }

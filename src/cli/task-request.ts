@@ -1,4 +1,5 @@
 import { SetupError } from '../core/errors.ts'
+import { readPairs, readTime, readWhole } from './flag-values.ts'
 
 export type SubmitOptions = {
   url?: string
@@ -91,34 +92,4 @@ function parse(text: string, source: string): Fields {
   }
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields
   throw new SetupError(`${source} must hold a JSON object`)
-}
-
-const unitsMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
-
-/** `90s`, `10m`, `2h`, `1d` from now; anything else is left to the server: Unix seconds, or ISO 8601. */
-export function readTime(flag: string, text: string, nowMs: number): number | string {
-  const span = /^\+?(\d{1,9})([smhd])$/.exec(text)
-  if (span)
-    return Math.ceil(nowMs / 1000 + (Number(span[1]) * unitsMs[span[2] as keyof typeof unitsMs]) / 1000)
-  if (/^\d+(\.\d+)?$/.test(text)) return Number(text)
-  if (/^\d{4}-\d\d-\d\d/.test(text)) return text
-  throw new SetupError(
-    `${flag} ${text} is not allowed; a time such as 2026-01-31T18:00:00Z, or 10m, 2h, 1d from now`,
-  )
-}
-
-export function readWhole(flag: string, text: string): number {
-  if (/^\d{1,9}$/.test(text)) return Number(text)
-  throw new SetupError(`${flag} ${text} is not allowed; a whole number`)
-}
-
-/** `k=v` pairs; a value may hold further `=`. */
-export function readPairs(pairs: readonly string[]): Record<string, string> {
-  return Object.fromEntries(
-    pairs.map((pair) => {
-      const at = pair.indexOf('=')
-      if (at < 1) throw new SetupError(`--metadata ${pair} is not allowed; a pair such as run=7`)
-      return [pair.slice(0, at), pair.slice(at + 1)]
-    }),
-  )
 }

@@ -1,13 +1,11 @@
 import type { Command } from 'commander'
+import { collect, urlFlag } from './options.ts'
 import type { ListOptions } from './task-list.ts'
 import type { SubmitOptions } from './task-request.ts'
 import type { WatchOptions } from './task-watch.ts'
 import { commandName } from '../core/command-name.ts'
 
 type ShowOptions = WatchOptions & { body?: boolean }
-
-const collect = (value: string, before: string[] = []) => [...before, value]
-const urlFlag = ['--url <url>', 'the server (default: AUTOGLM_URL, or http://127.0.0.1:8080)'] as const
 
 const submitHelp = `
 FILE holds the body of a call (with messages or prompt; for others, add --endpoint) or a whole task: an object with

@@ -2,7 +2,7 @@ import { systemClock } from '../core/clock.ts'
 import { SetupError } from '../core/errors.ts'
 import type { TokenOptions } from './access.ts'
 import { askForJson, findServer, jsonBody } from './api-client.ts'
-import { readTime } from './task-request.ts'
+import { readTime } from './flag-values.ts'
 
 type TokenReply = { access_token: string; expires_in: number; scope: string; tenant: string }
 

@@ -1,6 +1,8 @@
 import { systemClock } from '../core/clock.ts'
 import { SetupError } from '../core/errors.ts'
-import { askForJson, findServer } from './api-client.ts'
+import { usageGroups, usageWidths, type UsageGroup } from '../storage/usage-store.ts'
+import { findServer, readPages } from './api-client.ts'
+import { readSpanMs } from './flag-values.ts'
 import { formatTable } from './models.ts'
 import { keepLine } from './plain-text.ts'
 import type { UsageOptions } from './usage.ts'
@@ -22,10 +24,8 @@ export type ShownUsage = {
   cost: number
 }
 
-const widths = ['hour', 'day', 'month'] as const
-const groups = ['tenant', 'key', 'model'] as const
-type Group = (typeof groups)[number]
-const pageRows = 1_000
+const widths = usageWidths.filter((width) => width !== 'all')
+const pageMax = 1_000
 /** Beyond it nobody reads a table, and a program asks the route itself. */
 const rowsMax = 100_000
 
@@ -34,14 +34,8 @@ export async function showUsage(options: UsageOptions): Promise<number> {
   const server = findServer(options.url, process.env)
   const query = makeQuery(options, systemClock.wallMs())
   const rows: ShownUsage[] = []
-  for (let hasMore = true; hasMore; ) {
-    const last = rows.at(-1)
-    const all = new URLSearchParams({ ...query, ...(last && { after: last.id }) })
-    const page = await askForJson(server, `/v1/usage?${all.toString()}`)
-    const { data, has_more } = page as { data: ShownUsage[]; has_more: boolean }
-    if (!Array.isArray(data)) throw new SetupError(`${server.url}/v1/usage did not answer a list`)
+  for await (const { data } of readPages<ShownUsage>(server, '/v1/usage', { query, pageMax })) {
     rows.push(...data)
-    hasMore = has_more && data.length > 0
     if (rows.length > rowsMax) throw new SetupError(`there are more than ${rowsMax} sums; ask for less with --since, --until or --by`)
   }
   const shown = { by: readGroups(options), per: options.per ?? null }
@@ -65,7 +59,6 @@ export function makeQuery(options: UsageOptions, nowMs: number): Record<string, 
   const by = readGroups(options)
   return {
     width: per ?? 'all',
-    limit: String(pageRows),
     ...(by.length === 0 ? {} : { group_by: by.join(',') }),
     ...(since === undefined ? {} : { start: readPast('--since', since, nowMs) }),
     ...(until === undefined ? {} : { end: readPast('--until', until, nowMs) }),
@@ -75,25 +68,20 @@ export function makeQuery(options: UsageOptions, nowMs: number): Record<string, 
   }
 }
 
-function readGroups({ by }: UsageOptions): Group[] {
+function readGroups({ by }: UsageOptions): UsageGroup[] {
   if (by === undefined) return ['model']
   const names = by.flatMap((text) => text.split(',')).map((name) => name.trim())
-  const stranger = names.find((name) => !(groups as readonly string[]).includes(name))
+  const stranger = names.find((name) => !(usageGroups as readonly string[]).includes(name))
   if (stranger !== undefined) {
-    throw new SetupError(`--by ${stranger} is not allowed; one or more of ${groups.join(', ')}`)
+    throw new SetupError(`--by ${stranger} is not allowed; one or more of ${usageGroups.join(', ')}`)
   }
-  return groups.filter((group) => names.includes(group))
+  return usageGroups.filter((group) => names.includes(group))
 }
-
-const unitsS = { s: 1, m: 60, h: 3_600, d: 86_400 } as const
 
 /** Unix seconds for a span back from now, a day as its beginning in UTC, any other time as it is. */
 function readPast(flag: string, text: string, nowMs: number): string {
-  const span = /^(\d{1,9})([smhd])$/.exec(text)
-  if (span) {
-    const seconds = Math.floor(nowMs / 1_000) - Number(span[1]) * unitsS[span[2] as keyof typeof unitsS]
-    return String(Math.max(0, seconds))
-  }
+  const spanMs = readSpanMs(text)
+  if (spanMs !== null) return String(Math.max(0, Math.floor((nowMs - spanMs) / 1_000)))
   if (/^\d{4}-\d\d-\d\d$/.test(text)) return `${text}T00:00:00Z`
   if (/^\d+(\.\d+)?$/.test(text) || /^\d{4}-\d\d-\d\dT/.test(text)) return text
   throw new SetupError(`${flag} ${text} is not allowed; a time such as 2026-01-31, 2026-01-31T18:00:00Z, or 7d, 12h ago`)
@@ -108,7 +96,7 @@ const formatStart = {
 /** A table, with a line for the sum of all at its end. */
 export function formatUsage(
   rows: readonly ShownUsage[],
-  { by, per }: { by: readonly Group[]; per: string | null },
+  { by, per }: { by: readonly UsageGroup[]; per: string | null },
 ): string {
   if (rows.length === 0) return 'nothing was used'
   const format = per === null ? null : formatStart[per as keyof typeof formatStart]

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { commandName } from '../core/command-name.ts'
+import { collect, urlFlag } from './options.ts'
 
 export type UsageOptions = {
   url?: string
@@ -14,8 +15,6 @@ export type UsageOptions = {
   json?: boolean
 }
 
-const collect = (value: string, before: string[] = []) => [...before, value]
-
 const examples = `
   ${commandName} usage                                    this month, by model
   ${commandName} usage --since 7d --per day               each of the last days
@@ -29,7 +28,7 @@ export function addUsageCommand(program: Command, onResult: (code: number) => vo
   program
     .command('usage')
     .description('show what was used: requests, tokens, time and cost')
-    .option('--url <url>', 'the server (default: AUTOGLM_URL, or http://127.0.0.1:8080)')
+    .option(...urlFlag)
     .option('--since <time>', '2026-01-31, 2026-01-31T18:00:00Z, or 7d, 12h ago (default: the beginning of this month)')
     .option('--until <time>', 'the same (default: now)')
     .option('--by <names>', 'tenant, key, model; with commas or given again (default: model)', collect)

@@ -9,12 +9,12 @@ const nowMs = Date.UTC(2026, 0, 10)
 const now = nowMs / 1_000
 
 describe('what autoglm usage asks', () => {
-  const plain = { width: 'all', limit: '1000', group_by: 'model' }
+  const plain = { width: 'all', group_by: 'model' }
   const cases: [what: string, options: UsageOptions, query: Record<string, string>][] = [
     ['nothing but the defaults', {}, plain],
     ['spans back from now', { since: '7d', until: '90m' }, { ...plain, start: String(now - 604_800), end: String(now - 5_400) }],
     ['a day, and a time', { since: '2026-01-02', until: '2026-01-03T10:00:00+01:00' }, { ...plain, start: '2026-01-02T00:00:00Z', end: '2026-01-03T10:00:00+01:00' }],
-    ['names in their order', { by: ['model, tenant', 'key'], per: 'day' }, { width: 'day', limit: '1000', group_by: 'tenant,key,model' }],
+    ['names in their order', { by: ['model, tenant', 'key'], per: 'day' }, { width: 'day', group_by: 'tenant,key,model' }],
     ['all tenants', { allTenants: true, model: 'm' }, { ...plain, tenant: '*', model: 'm' }],
     ['one tenant and key', { tenant: 't', key: 'none' }, { ...plain, tenant: 't', key: 'none' }],
   ] // prettier-ignore
