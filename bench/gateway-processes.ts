@@ -1,14 +1,14 @@
 import { compareCpu, type Comparison, type Contender } from './compare-cpu.ts'
 import { judgeCost, printCosts } from './cost-table.ts'
 import type { Finding } from './finding.ts'
+import { clients, prepareJson } from './json-contender.ts'
 import { startLoad } from './load-client.ts'
-import { jsonRequest, jsonResponse, modelName } from './payloads.ts'
+import { modelName } from './payloads.ts'
 import { cores, stopAll } from './processes.ts'
 import { startGateway, startMockUpstream } from './proxies.ts'
 import { median } from './statistics.ts'
 
 const overOneMax = 1.25
-const clients = 32
 
 /**
  * What a request costs with several gateway processes beside one, and how many are answered in a second. Nothing is
@@ -45,17 +45,11 @@ const readRate = ({ rounds }: Comparison) =>
 async function prepare(upstream: string, processes: number): Promise<Contender> {
   const args = ['--upstream', `${upstream}/v1`, '--processes', String(processes)]
   const proxy = await startGateway({ args, model: modelName, core: cores.any })
+  const name = `${processes} process${processes === 1 ? '' : 'es'}`
+  const contender = await prepareJson({ ...proxy, name })
   return {
-    proxy: { ...proxy, name: `${processes} process${processes === 1 ? '' : 'es'}` },
-    order: {
-      url: `${proxy.origin}/v1/chat/completions`,
-      headers: proxy.headers,
-      bodies: [jsonRequest],
-      requests: 800,
-      clients,
-      expect: { bytes: Buffer.byteLength(jsonResponse) },
-    },
-    unitsPerRequest: 1,
-    warmUpRequests: 16_000 * processes,
+    ...contender,
+    order: { ...contender.order, requests: 800 },
+    warmUpRequests: contender.warmUpRequests * processes,
   }
 }

@@ -1,15 +1,12 @@
+import { configRule } from '../../src/config/knobs.ts'
+import type { Config } from '../../src/config/schema.ts'
+import { applyRule } from '../../src/config/validate.ts'
 import type { AdmissionSettings } from '../../src/gateway/admission/model-gate.ts'
 import type { Ask } from '../../src/router/call.ts'
 import { engineSpec, ModelInstance, type EngineSpec } from './model-instance.ts'
 import type { OverloadRequest } from './simulate-overload.ts'
 
-export const admissionDefaults: AdmissionSettings = {
-  enabled: true,
-  waitingMax: 512,
-  waitMaxMs: 10_000,
-  concurrencyMin: 4,
-  ttftTargetMs: 0,
-}
+export const admissionDefaults: AdmissionSettings = (applyRule(configRule, {}, []).value as Config).admission
 
 type Sizes = Pick<OverloadRequest, 'inputTokens' | 'outputTokens'>
 
