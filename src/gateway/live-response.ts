@@ -15,9 +15,9 @@ import {
 } from '../router/responses/response.ts'
 import { ResponseStream, toChunk, type ResponseEvent } from '../router/responses/stream.ts'
 import { makeTaskId } from '../storage/task-id.ts'
+import { listAnswerHeaders } from './answer-headers.ts'
 import { EventStream } from './event-stream.ts'
 import type { ApiParts } from './parts.ts'
-import { appendRateHeaders } from './limits/rate-headers.ts'
 import { explain } from './reply.ts'
 import type { RequestRecord } from './request-record.ts'
 import type { AskedResponse } from './response-body.ts'
@@ -71,7 +71,7 @@ class LiveAnswer {
       onFailure: () => this.#cut.abort(),
     })
     const outcome = await this.#ask(sink)
-    for (const [name, value] of headersOf(sink.answered, this.#record)) reply.header(name, value)
+    for (const [name, value] of pairsOf(sink.answered, this.#record)) reply.header(name, value)
     if (outcome.kind === 'refused') {
       return reply.code(outcome.status).type('application/json').send(outcome.body)
     }
@@ -101,10 +101,7 @@ class LiveAnswer {
         noteHead(this.#record, head, clock)
         isOpen = true
         reply.hijack()
-        const headers = Object.fromEntries([
-          ['x-request-id', this.#record.id],
-          ...headersOf(head, this.#record),
-        ])
+        const headers = Object.fromEntries(pairsOf(head, this.#record))
         events.open(headers, format(translator.start()))
       },
       onChunks: (chunks, resume) => {
@@ -125,7 +122,7 @@ class LiveAnswer {
     try {
       const outcome = await this.#ask(sink)
       if (outcome.kind === 'refused') {
-        for (const [name, value] of headersOf(sink.answered, this.#record)) reply.header(name, value)
+        for (const [name, value] of pairsOf(sink.answered, this.#record)) reply.header(name, value)
         return await reply.code(outcome.status).type('application/json').send(outcome.body)
       }
       const late = outcome.kind === 'whole' ? translator.push(toChunk(outcome.chat)) : []
@@ -204,21 +201,7 @@ function noteUsage(record: RequestRecord, { usage }: ResponseObject): void {
   record.cachedTokens = usage.input_tokens_details.cached_tokens
 }
 
-function headersOf(head: AnswerHead | null, { pass }: RequestRecord): [string, string][] {
-  if (!head) return []
-  const rates: string[] = []
-  if (pass?.rates) appendRateHeaders(rates, pass.rates)
-  return [
-    ...toPairs(rates),
-    ['x-autoglm-model', toHeaderValue(head.model)],
-    ['x-autoglm-instance', toHeaderValue(head.instance.id)],
-    ...(head.retryAfter === null ? [] : [['retry-after', head.retryAfter] as [string, string]]),
-  ]
-}
-
-function toPairs(list: readonly string[]): [string, string][] {
+function pairsOf(head: AnswerHead | null, record: RequestRecord): [name: string, value: string][] {
+  const list = head === null ? [] : listAnswerHeaders(head, record)
   return list.flatMap((name, at) => (at % 2 === 0 ? [[name, list[at + 1] ?? ''] as [string, string]] : []))
 }
-
-/** Names may hold any character, header values only some: the others are percent-encoded. */
-const toHeaderValue = (text: string) => (/^[\x20-\x7e]*$/.test(text) ? text : encodeURIComponent(text))

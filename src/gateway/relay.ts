@@ -5,10 +5,13 @@ import { skipSpace } from '../core/json.ts'
 import { formatEvent, readEventData, splitEvents } from '../core/sse.ts'
 import type { AnswerHead, Sink } from '../router/call.ts'
 import { readTokenCount } from '../router/calls/token-count.ts'
-import { appendRateHeaders } from './limits/rate-headers.ts'
+import { listAnswerHeaders } from './answer-headers.ts'
 import { replyWithError } from './reply.ts'
 import type { RequestBook } from './request-book.ts'
 import type { RequestRecord } from './request-record.ts'
+
+/** Whole answers up to this size are sent as a text: a larger copy would cost more than it saves. */
+const textBytesMax = 8_192
 
 /**
  * Carries an answer to the client as it comes: bytes in, the same bytes out, the usage read as they pass. What is
@@ -74,7 +77,9 @@ export class Relay implements Sink {
   end(): void {
     if (this.#whole) {
       this.#writeHead()
-      this.#response.end(this.#whole)
+      // With a text Node sends head and body as one, with a buffer as two; as latin1 each byte stays what it is.
+      if (this.#whole.length <= textBytesMax) this.#response.end(this.#whole.toString('latin1'), 'latin1')
+      else this.#response.end(this.#whole)
     } else {
       this.#response.end()
     }
@@ -99,16 +104,9 @@ export class Relay implements Sink {
 
   #writeHead(): void {
     const head = this.#head as AnswerHead
-    const headers = ['content-type', head.contentType, 'x-request-id', this.#record.id]
-    headers.push('x-autoglm-model', toHeaderValue(head.model))
-    headers.push('x-autoglm-instance', toHeaderValue(head.instance.id))
-    const { cache, cacheAgeMs, pass } = this.#record
-    if (cache !== null) headers.push('x-autoglm-cache', cache)
-    if (cacheAgeMs !== null) headers.push('age', String(Math.floor(cacheAgeMs / 1000)))
+    const headers = listAnswerHeaders(head, this.#record)
+    headers.push('content-type', head.contentType)
     if (head.contentLength !== null) headers.push('content-length', String(head.contentLength))
-    if (head.retryAfter !== null) headers.push('retry-after', head.retryAfter)
-    const rates = pass === null ? null : pass.rates
-    if (rates !== null) appendRateHeaders(headers, rates)
     if (this.#isStream) headers.push('cache-control', 'no-cache', 'x-accel-buffering', 'no')
     this.#response.writeHead(head.status, headers)
   }
@@ -158,9 +156,6 @@ export class Relay implements Sink {
     return Buffer.concat(shown)
   }
 }
-
-/** Names may hold any character, header values only some: the others are percent-encoded. */
-const toHeaderValue = (text: string) => (/^[\x20-\x7e]*$/.test(text) ? text : encodeURIComponent(text))
 
 type Usage = {
   prompt_tokens?: unknown

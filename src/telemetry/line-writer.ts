@@ -3,7 +3,7 @@ import type { Clock } from '../core/clock.ts'
 
 /** Lines wait at most this long in memory: one write for many of them keeps the log off the way of the requests. */
 const flushEveryMs = 200
-const bufferBytes = 64 * 1024
+const bufferBytes = 256 * 1024
 
 /**
  * Writes lines to a file descriptor without ever waiting for its reader. Two buffers of fixed size take turns: one is

@@ -23,6 +23,21 @@ test('a body reaches the instance byte for byte, unknown fields included', async
   assert.deepEqual(await response.json(), wholeChat())
 })
 
+test('a whole answer reaches the client byte for byte, short or long, in any script', async () => {
+  let answer = Buffer.alloc(0)
+  await using fake = await FakeUpstream.start((_request, response) => {
+    response.writeHead(200, { 'content-type': 'application/json' }).end(answer)
+  })
+  await using gateway = await startGateway({ upstreams: [upstream('a', fake.url)] })
+  for (const times of [1, 100, 1_000, 100_000]) {
+    const content = 'é Ж 漢字 🦜 \u0080\u00ff'.repeat(times)
+    answer = Buffer.from(JSON.stringify(wholeChat(content), null, 1))
+    const response = await post(gateway.url, '/v1/chat/completions', chat())
+    if (times < 100_000) assert.equal(response.headers.get('content-length'), String(answer.length))
+    assert.ok(Buffer.from(await response.arrayBuffer()).equals(answer), `${answer.length} bytes`)
+  }
+})
+
 test('a stream passes unchanged, and its usage is read but shown only to who asked', async () => {
   await using fake = await FakeUpstream.start()
   await using gateway = await startGateway({ upstreams: [upstream('a', fake.url)] })

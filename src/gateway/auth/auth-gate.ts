@@ -1,12 +1,13 @@
 import { hash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import { ownIssuer } from '../../config/schema.ts'
 import { LruMap } from '../../core/bounded.ts'
 import type { Clock } from '../../core/clock.ts'
 import { ApiError, fail } from '../../core/errors.ts'
 import { StoreUnavailable } from '../../storage/store.ts'
 import type { AccessWatch } from './access-watch.ts'
-import type { Caller, Gate } from './caller.ts'
+import type { Caller, Gate, Shown } from './caller.ts'
 import { readCredential } from './credential.ts'
 import type { KeyJudge } from './key-judge.ts'
 import { isKeyText } from './key-text.ts'
@@ -37,6 +38,8 @@ export class AuthGate implements Gate {
   readonly #known = new LruMap<string, Verified>(knownMax)
   readonly #refused = new LruMap<string, { error: ApiError; untilMs: number }>(refusedMax)
   readonly #underWay = new Map<string, Promise<Caller>>()
+  /** What each connection showed last: nearly always it shows that again, and it need not be hashed again. */
+  readonly #shown = new WeakMap<Socket, { credential: string; digest: string }>()
   #issuerEpoch = 0
 
   constructor({ keys, tokens, watch, clock }: AuthGateParts) {
@@ -50,9 +53,9 @@ export class AuthGate implements Gate {
     })
   }
 
-  identify({ headers }: Pick<IncomingMessage, 'headers'>): Caller | Promise<Caller> {
+  identify({ headers, socket }: Shown): Caller | Promise<Caller> {
     const credential = readCredential(headers)
-    const digest = hash('sha256', credential, 'base64')
+    const digest = this.#digest(credential, socket)
     const known = this.#known.get(digest)
     if (known !== undefined && known.expiresAtMs > this.#clock.wallMs()) {
       return headers[tenantHeader] === undefined ? known.caller : actFor(known.caller, headers)
@@ -67,6 +70,14 @@ export class AuthGate implements Gate {
     this.#known.deleteWhere((verified) => verified.issuer === issuer)
     this.#refused.clear()
     this.#underWay.clear()
+  }
+
+  #digest(credential: string, socket: Socket | undefined): string {
+    const shown = socket && this.#shown.get(socket)
+    if (shown?.credential === credential) return shown.digest
+    const digest = hash('sha256', credential, 'base64')
+    if (socket) this.#shown.set(socket, { credential, digest })
+    return digest
   }
 
   #forgetKeys(ids: ReadonlySet<string> | null): void {
@@ -121,5 +132,7 @@ function actFor(caller: Caller, headers: IncomingMessage['headers']): Caller {
   const tenant = readTenantHeader({ headers })
   if (tenant === null || tenant === caller.tenant) return caller
   if (caller.roles.has('admin')) return { ...caller, tenant }
-  throw missingPermission('Only a key with the permission `admin` may act for another tenant.', ['admin'])
+  throw missingPermission('Only a key or token with the permission `admin` may act for another tenant.', [
+    'admin',
+  ])
 }

@@ -15,9 +15,12 @@ export type Caller = {
   readonly limits: LimitSettings | null
 }
 
+/** What is looked at of a request: its headers, and on which connection it came. */
+export type Shown = Pick<IncomingMessage, 'headers'> & Partial<Pick<IncomingMessage, 'socket'>>
+
 /** Finds out who asks. A promise only where the storage or an issuer has to be asked; throws unauthorized. */
 export type Gate = {
-  identify(request: Pick<IncomingMessage, 'headers'>): Caller | Promise<Caller>
+  identify(request: Shown): Caller | Promise<Caller>
 }
 
 /** Before anybody is known. */

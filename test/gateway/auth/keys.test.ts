@@ -1,5 +1,6 @@
 import { strict as assert } from 'node:assert'
 import crypto from 'node:crypto'
+import { Socket } from 'node:net'
 import { syncBuiltinESMExports } from 'node:module'
 import { describe, it, mock } from 'node:test'
 import { drawKey, hashKey, isSame, readKeyId } from '../../../src/gateway/auth/key-text.ts'
@@ -88,6 +89,27 @@ describe('keys', () => {
     clock.advance(1)
     const error = await access.refusal(text)
     assert.match(error.message, /expired/)
+  })
+
+  it('counts for its own request alone, whatever the connection has shown before', async () => {
+    await using access = await TestAccess.open()
+    const one = await access.makeKey({ tenant: 'one' })
+    const two = await access.makeKey({ tenant: 'two' })
+    const socket = new Socket()
+    const show = async (text: string) =>
+      access.parts.gate.identify({ headers: { authorization: `Bearer ${text}` }, socket })
+    for (const _ of [1, 2]) {
+      assert.equal((await show(one.text)).tenant, 'one')
+      assert.equal((await show(two.text)).tenant, 'two')
+      await assert.rejects(show(`${one.text}x`), { code: 'unauthorized' })
+    }
+    assert.equal((await show(one.text)).tenant, 'one')
+    await access.parts.keys.revoke(one.key.id)
+    await access.parts.watch.refresh()
+    await assert.rejects(show(one.text), /revoked/)
+    await assert.rejects(async () => access.parts.gate.identify({ headers: {}, socket }), {
+      code: 'unauthorized',
+    })
   })
 
   it('ends at once when it is revoked here', async () => {
