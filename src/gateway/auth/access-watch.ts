@@ -74,9 +74,7 @@ export class AccessWatch implements Service {
       this.#again = true
       return this.#running
     }
-    this.#running = this.#readAll().finally(() => {
-      this.#running = null
-    })
+    this.#running = this.#readAll()
     return this.#running
   }
 
@@ -92,6 +90,8 @@ export class AccessWatch implements Service {
         this.#isAway = true
       }
     } while (this.#again)
+    // In the same step as the last look at `again`: who comes later must not wait for what is over.
+    this.#running = null
   } // prettier-ignore
 
   async #read(): Promise<void> {
