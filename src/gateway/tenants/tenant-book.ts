@@ -5,14 +5,15 @@ import { fail } from '../../core/errors.ts'
 import type { AccessStore, TenantRow } from '../../storage/access-store.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { AccessWatch } from '../auth/access-watch.ts'
-import { plainTenant } from './tenant-settings.ts'
+import { closedTenant, plainTenant } from './tenant-settings.ts'
 
 /** Tenants that the storage keeps; all of them are held in memory. */
 const tenantsMax = 10_000
 const pageRows = 1_000
 
-/** Where the settings of a tenant come from. */
-export type TenantSource = 'config' | 'stored' | 'default'
+/** Where the settings of a tenant come from; `unreadable` when what is stored is none, and never was while this ran. */
+export const tenantSources = ['config', 'stored', 'unreadable', 'default'] as const
+type TenantSource = (typeof tenantSources)[number]
 export type KnownTenant = {
   name: string
   source: TenantSource
@@ -22,7 +23,8 @@ export type KnownTenant = {
 
 /**
  * What is known of each tenant: the configuration first, then what was stored by `autoglm tenant`, then the tenant
- * `default`. Looking up is a step in memory; changes in the storage are followed.
+ * `default`. Looking up is a step in memory; changes in the storage are followed. Of stored settings that can't be read
+ * the last ones that could be hold on; without any, the tenant is closed: it must not get away with no limits.
  */
 export class TenantBook {
   readonly #access: AccessStore
@@ -54,9 +56,8 @@ export class TenantBook {
 
   /** How a tenant stands, whether or not anything is said of it. */
   show(name: string): KnownTenant {
-    const row = this.#stored.get(name)?.row ?? null
-    const source = this.#isConfigured(name) ? 'config' : row ? 'stored' : 'default'
-    return { name, source, settings: this.of(name), row }
+    const stored = this.#stored.get(name)
+    return { name, source: this.#sourceOf(name), settings: this.of(name), row: stored?.row ?? null }
   }
 
   /** All of whom something is said, by name. */
@@ -96,6 +97,13 @@ export class TenantBook {
     })
   }
 
+  #sourceOf(name: string): TenantSource {
+    if (this.#isConfigured(name)) return 'config'
+    const stored = this.#stored.get(name)
+    if (!stored) return 'default'
+    return stored.settings === closedTenant ? 'unreadable' : 'stored'
+  }
+
   #isConfigured(name: string): boolean {
     return Object.hasOwn(this.#configured(), name)
   }
@@ -112,16 +120,25 @@ export class TenantBook {
       for (const row of rows) {
         // What did not change stays the object that it was: others may have bound something to it.
         const before = this.#stored.get(row.name)
-        const settings =
-          before?.row.settings === row.settings ? before.settings : fillSettings(parse(row.settings))
-        // No settings must not become no limits: those of `default` hold.
-        if (settings) found.set(row.name, { row, settings })
-        else this.#log.error({ tenant: row.name }, 'the settings that are stored of a tenant can not be read')
+        const isSame = before?.row.settings === row.settings
+        const read = isSame ? before.settings : fillSettings(parse(row.settings))
+        const settings = read ?? before?.settings ?? closedTenant
+        found.set(row.name, { row, settings })
+        if (read === null) this.#tellUnreadable(row.name, settings)
       }
       if (rows.length < pageRows) break
       after = rows.at(-1)!.name
     }
     this.#stored = found
+  }
+
+  #tellUnreadable(tenant: string, inEffect: TenantSettings): void {
+    const then =
+      inEffect === closedTenant ? 'nothing of it is let through' : 'those that could be read last hold on'
+    this.#log.error(
+      { tenant },
+      `the settings that are stored of a tenant can not be read, ${then}; set them again with: autoglm tenant set`,
+    )
   }
 }
 
@@ -135,7 +152,7 @@ function parse(text: string): unknown {
 }
 
 /** Settings with their defaults; null for what are none. */
-export function fillSettings(given: unknown): TenantSettings | null {
+function fillSettings(given: unknown): TenantSettings | null {
   // A newer version may have stored what is not known here.
   const settings = Default(TenantEntry, Clean(TenantEntry, structuredClone(given)))
   return Check(TenantEntry, settings) ? settings : null

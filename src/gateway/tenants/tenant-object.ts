@@ -2,7 +2,8 @@ import { Type, type TSchema } from 'typebox'
 import { TenantEntry, type TenantSettings } from '../../config/schema.ts'
 import { fail } from '../../core/errors.ts'
 import { readSettings, refuseStrangers, type Fields } from '../read-settings.ts'
-import type { KnownTenant } from './tenant-book.ts'
+import { tenantSources, type KnownTenant } from './tenant-book.ts'
+import { plainTenant } from './tenant-settings.ts'
 
 const nullable = (schema: TSchema) => Type.Union([schema, Type.Null()])
 
@@ -10,8 +11,10 @@ const nullable = (schema: TSchema) => Type.Union([schema, Type.Null()])
 export const TenantObject = Type.Object({
   id: Type.String(),
   object: Type.Literal('tenant'),
-  source: Type.Enum(['config', 'stored', 'default'], {
-    description: 'Where its settings are from: the configuration file, the storage, or nowhere of its own.',
+  source: Type.Enum([...tenantSources], {
+    description:
+      'Where its settings are from: the configuration file, the storage, or nowhere of its own. `unreadable`: what is ' +
+      'stored can not be read, and nothing of the tenant is let through until it is set again.',
   }),
   settings: TenantEntry,
   version: nullable(Type.Integer({ description: 'Counts the changes of what is stored.' })),
@@ -35,7 +38,8 @@ export function describeTenant({ name, source, settings, row }: KnownTenant) {
     id: name,
     object: 'tenant',
     source,
-    settings,
+    // Who reads them in order to change one must not store what stands for those that are not known.
+    settings: source === 'unreadable' ? plainTenant : settings,
     version: row?.version ?? null,
     updated_at: row === null ? null : Math.floor(row.updatedAtMs / 1_000),
   }
