@@ -81,5 +81,8 @@ export function requireAccess({ roles }: Pick<Caller, 'roles'>, access: Access):
   if (typeof access === 'string' || roles.has('admin')) return
   for (const permission of access) if (roles.has(permission)) return
   const wanted = access.map((permission) => `\`${permission}\``).join(' or ')
-  throw missingPermission(`This needs the permission ${wanted}, which your key does not have.`, access)
+  throw missingPermission(
+    `This needs the permission ${wanted}, which your key or token does not have.`,
+    access,
+  )
 }
