@@ -22,7 +22,7 @@ const canFollow = spawnSync('setpriv', ['--pdeathsig', 'TERM', 'true']).status =
 const stopTimeoutMs = 8_000
 const readyTimeoutMs = 60_000
 
-export type Program = {
+type Program = {
   name: string
   command: string
   args: readonly string[]

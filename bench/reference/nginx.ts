@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { cores, findFreePort, launch, scratchDir, waitUntilReady } from '../processes.ts'
 import type { Proxy } from '../proxies.ts'
 
-export const nginxName = 'nginx'
+const nginxName = 'nginx'
 
 /** Whether nginx can be started; said aloud when it cannot. */
 export function findNginx(): boolean {

@@ -11,7 +11,7 @@ export const admissionDefaults: AdmissionSettings = (applyRule(configRule, {}, [
 type Sizes = Pick<OverloadRequest, 'inputTokens' | 'outputTokens'>
 
 /** Questions of a chat: prompts of 50 to 2,000 tokens, answers of 20 to 400. */
-export const drawChat = (random: () => number): Sizes => ({
+const drawChat = (random: () => number): Sizes => ({
   inputTokens: Math.ceil(50 * 40 ** random()),
   outputTokens: Math.ceil(20 * 20 ** random()),
 })

@@ -3,7 +3,7 @@ import type { Policy } from '../../src/router/policies/policy.ts'
 import { engineSpec, ModelInstance, type Observe, type Outcome } from './model-instance.ts'
 import { toPrefixBlocks, type TracedRequest } from './trace.ts'
 
-export type FleetOptions = {
+type FleetOptions = {
   policy: Policy
   /** In order of arrival. */
   requests: readonly TracedRequest[]
@@ -15,7 +15,7 @@ export type FleetOptions = {
   observe?: Observe
 }
 
-export type FleetResult = {
+type FleetResult = {
   /** Sorted. */
   ttftMs: Float64Array
   cachedShare: number

@@ -33,7 +33,7 @@ export type ShownTenant = {
   version: number | null
   updated_at: number | null
 }
-export type KeyFields = Record<string, unknown> & { tenant: string }
+type KeyFields = Record<string, unknown> & { tenant: string }
 
 /** Keys and tenants, by way of a server or past it. */
 export type AccessClient = {

@@ -119,7 +119,7 @@ export async function askForJson(server: Server, path: string, init: RequestInit
   }
 }
 
-export type Page<Row> = { data: Row[]; has_more: boolean }
+type Page<Row> = { data: Row[]; has_more: boolean }
 
 /** A list page by page, up to `rowsMax` rows. `Extra` is what its pages hold beside their rows. */
 export async function* readPages<Row extends { id: string }, Extra = unknown>(

@@ -1,6 +1,6 @@
 import { commandName } from '../core/command-name.ts'
 
-export type BannerFacts = {
+type BannerFacts = {
   version: string
   url: string
   configFile: string | null

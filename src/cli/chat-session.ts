@@ -10,7 +10,7 @@ export type Session = {
 }
 
 /** What a line of the person means: a command's result, or something to send. */
-export type Step =
+type Step =
   { kind: 'ask'; text: string } | { kind: 'go-on'; session: Session; say: string } | { kind: 'exit' }
 
 const help = `/reset         forget what was said

@@ -26,7 +26,7 @@ function readNumber(flag: string, text: string | undefined, range: { min: number
 } // prettier-ignore
 
 /** The model that one most likely means: one that answers now, and no alias. */
-export function chooseModel(models: readonly ListedModel[]): string | null {
+function chooseModel(models: readonly ListedModel[]): string | null {
   const own = models.filter(({ alias_of }) => alias_of === undefined)
   return (own.find(({ instances }) => (instances?.available ?? 1) > 0) ?? own[0])?.id ?? null
 }

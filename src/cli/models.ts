@@ -26,7 +26,7 @@ export function formatTable(rows: readonly (readonly string[])[]): string {
   return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd()).join('\n')
 } // prettier-ignore
 
-export function formatModels(models: readonly ListedModel[], health: Health | null): string {
+function formatModels(models: readonly ListedModel[], health: Health | null): string {
   const rows = models.map((model) => [
     model.id,
     describeState(model),

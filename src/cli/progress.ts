@@ -1,6 +1,6 @@
 import type { Clock } from '../core/clock.ts'
 
-export type Progress = { label: string; doneBytes: number; totalBytes: number | null }
+type Progress = { label: string; doneBytes: number; totalBytes: number | null }
 
 const units = ['B', 'kB', 'MB', 'GB', 'TB']
 
@@ -24,7 +24,7 @@ export function formatProgress({ label, doneBytes, totalBytes }: Progress): stri
   return `${label} ${drawBar(share)} ${Math.floor(share * 100)}% of ${formatBytes(totalBytes)}`
 }
 
-export type Counts = { label: string; done: number; failed: number; total: number }
+type Counts = { label: string; done: number; failed: number; total: number }
 
 /** `in_progress ████░░░░ 40% 398 of 1000, 2 failed` */
 export function formatCounts({ label, done, failed, total }: Counts): string {

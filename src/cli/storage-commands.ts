@@ -12,7 +12,7 @@ import type { Store } from '../storage/store.ts'
 import { runAside } from '../storage/sqlite/aside.ts'
 import { silentLog, withStore } from './with-store.ts'
 
-export type StorageOptions = { config?: string; flags: Flags }
+type StorageOptions = { config?: string; flags: Flags }
 
 const pruneStep = 1_000
 const serverPrunes = 'A server that runs removes by itself what is past its retention.'

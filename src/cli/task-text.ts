@@ -35,12 +35,8 @@ export type ShownEvent = {
   instance: string | null
 }
 
-const endings = ['succeeded', 'dead', 'cancelled', 'expired']
-
-export const hasEnded = ({ status }: { status: string }): boolean => endings.includes(status)
-
 /** `2026-01-31 18:00:00`, in the time of this machine. */
-export function formatTime(seconds: number | null): string {
+function formatTime(seconds: number | null): string {
   if (seconds === null) return '-'
   const date = new Date(seconds * 1000)
   if (Number.isNaN(date.getTime())) return '-'

@@ -7,7 +7,7 @@ import { parseModelSource } from '../fleet/model-source.ts'
 import { refuseOpenDoor } from '../gateway/auth/exposure.ts'
 
 /** What a valid configuration would run, in a few lines. */
-export function summarise({ models, upstreams, server, routing }: Config): string[] {
+function summarise({ models, upstreams, server, routing }: Config): string[] {
   const local = models.map(
     ({ name, source, instances }) => `  model ${name}: ${source} on ${instances} local instance(s)`,
   )

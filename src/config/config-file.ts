@@ -4,12 +4,12 @@ import { SetupError } from '../core/errors.ts'
 import type { Problem } from './problem.ts'
 import { parseYaml, type YamlText } from './yaml-text.ts'
 
-export const defaultFileNames = ['autoglm.yaml', 'autoglm.yml'] as const
+const defaultFileNames = ['autoglm.yaml', 'autoglm.yml'] as const
 
 /** A configuration is read by people; what is larger is some other file. */
 const fileBytesMax = 1024 * 1024
 
-export type FileQuery = {
+type FileQuery = {
   /** The file that the command line names. */
   file?: string | undefined
   env: Readonly<Record<string, string | undefined>>

@@ -51,7 +51,7 @@ export function nameModel(source: string): string {
 }
 
 /** `http://127.0.0.1:8000/v1` -> `127.0.0.1-8000`; what is no URL is refused later by its own check. */
-export function nameUpstream(url: string): string {
+function nameUpstream(url: string): string {
   if (!URL.canParse(url)) return 'upstream'
   const { hostname, port, protocol } = new URL(url)
   const name = `${hostname}-${port || (protocol === 'https:' ? '443' : '80')}`

@@ -32,7 +32,7 @@ export function ruleOfEntries(rule: Rule): Rule | null {
 }
 
 /** One setting that can be given: everything but the sections themselves. */
-export type Knob = { path: readonly string[]; rule: Rule; variable: string }
+type Knob = { path: readonly string[]; rule: Rule; variable: string }
 
 /** `['server', 'bodyBytesMax']` -> `AUTOGLM_SERVER_BODY_BYTES_MAX` */
 export function toVariable(path: readonly string[]): string {

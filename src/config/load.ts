@@ -9,7 +9,7 @@ import { findSetting, putAt, type Setting } from './setting.ts'
 import { applySchema, type Finding } from './validate.ts'
 import type { YamlText } from './yaml-text.ts'
 
-export type LoadOptions = {
+type LoadOptions = {
   /** The file that `--config` names; without it `AUTOGLM_CONFIG`, then `autoglm.yaml` in `cwd`, may name or be one. */
   file?: string | undefined
   env: Environment

@@ -8,7 +8,7 @@ import type { Path } from './problem.ts'
 export type Draft = Static<typeof ConfigSchema>
 
 /** Which folder a relative path at `path` starts from. */
-export type FolderOf = (path: Path) => string
+type FolderOf = (path: Path) => string
 
 /** `~/x` is what a shell would have made of it; quotes and YAML files keep shells from doing so. */
 function toAbsolute(path: string, folder: string): string {
@@ -20,7 +20,7 @@ function toAbsolute(path: string, folder: string): string {
 const toFile = (path: string, folder: string) => (path === '' ? '' : toAbsolute(path, folder))
 
 /** True for what names a file on this machine, rather than `tiny` or a file of a hub. */
-export const isPathSource = (source: string) => source !== 'tiny' && !source.startsWith('hf:')
+const isPathSource = (source: string) => source !== 'tiny' && !source.startsWith('hf:')
 
 /** `http://host:8000` -> `http://host:8000/v1`; a path that is given stays, without a slash at its end. */
 function toBaseUrl(url: string): string {

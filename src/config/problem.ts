@@ -31,7 +31,7 @@ export function formatPath(path: Path): string {
 }
 
 /** One line: where, which field, what it says, what is allowed. */
-export function formatProblem({ place, path, shown, what }: Problem): string {
+function formatProblem({ place, path, shown, what }: Problem): string {
   const field = formatPath(path)
   if (place.kind === 'file') {
     const start = `${place.file}:${place.line}:${place.column}`

@@ -6,7 +6,7 @@ import type { Service } from '../core/service.ts'
 /** An editor saves in several steps; the file is read when they are over. */
 const settleMs = 200
 
-export type WatchOptions = {
+type WatchOptions = {
   /** Absolute path; null when there is no file, and SIGHUP alone is listened to. */
   file: string | null
   clock: Clock

@@ -1,7 +1,7 @@
 import { LineCounter, isMap, isNode, isScalar, parseDocument, type Document, type YAMLError } from 'yaml'
 import type { Path } from './problem.ts'
 
-export type Position = { line: number; column: number }
+type Position = { line: number; column: number }
 
 /** What a YAML text says, and where in it each value stands. */
 export type YamlText = {
@@ -9,7 +9,7 @@ export type YamlText = {
   locate: (path: Path, at: 'key' | 'value') => Position
 }
 
-export type YamlMistake = Position & { what: string }
+type YamlMistake = Position & { what: string }
 
 /** More aliases than this to one anchor, nested, is an attack or an accident: ten lines can stand for gigabytes. */
 const aliasesMax = 100

@@ -79,7 +79,7 @@ export class LruMap<K, V> {
       return
     }
     if (this.#entries.size >= this.capacity) this.#entries.delete(findUnused(this.#entries))
-    this.#entries.set(key, { value, size: 1, isUsed: false })
+    this.#entries.set(key, { value, isUsed: false })
   }
 
   delete(key: K): void {
@@ -98,7 +98,7 @@ export class LruMap<K, V> {
 
 /** The same for entries that have sizes: it holds at most `capacity` of them together. */
 export class SizedLruMap<K, V> {
-  readonly #entries = new Map<K, Entry<V>>()
+  readonly #entries = new Map<K, Entry<V> & { size: number }>()
   #total = 0
 
   /** The sum of the sizes of what is in it. */
@@ -138,10 +138,10 @@ export class SizedLruMap<K, V> {
   }
 }
 
-type Entry<V> = { value: V; size: number; isUsed: boolean }
+type Entry<V> = { value: V; isUsed: boolean }
 
 /** The first entry, from the oldest on, that was not used; those before it lose their mark and go to the end. */
-function findUnused<K, V>(entries: Map<K, Entry<V>>): K {
+function findUnused<K, E extends Entry<unknown>>(entries: Map<K, E>): K {
   for (const [key, entry] of entries) {
     if (!entry.isUsed) return key
     entry.isUsed = false

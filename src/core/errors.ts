@@ -60,7 +60,7 @@ type ErrorRow = {
 
 export type ErrorCode = keyof typeof errorTable
 
-export type ErrorDetail = {
+type ErrorDetail = {
   /** What happened, in a sentence that names the field, the value and the way out. */
   message?: string
   /** The request field at fault, such as `messages[0].role`. */

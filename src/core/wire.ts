@@ -71,11 +71,6 @@ export class Wire {
     return this.#stream.writableLength > congestedBytes
   }
 
-  /** Questions without an answer yet. */
-  get asked(): number {
-    return this.#pending.size
-  }
-
   /** Says what is done with messages of a name; what it returns, or throws, is the answer to a question. */
   on(name: string, handle: Handler): void {
     this.#handlers.set(name, handle)

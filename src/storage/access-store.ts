@@ -17,8 +17,7 @@ export type KeyRow = {
 /** What is known of a tenant: `settings` is JSON. `version` is 1 at first, then counted up. */
 export type TenantRow = { name: string; settings: string; version: number; updatedAtMs: number }
 
-export const secretKinds = ['key-hash', 'token'] as const
-export type SecretKind = (typeof secretKinds)[number]
+export type SecretKind = 'key-hash' | 'token'
 
 /** Something that only servers may know. Secrets of a kind are numbered from 1: the next takes over from the last. */
 export type SecretRow = {
@@ -58,7 +57,6 @@ export interface AccessStore {
     tenant: Omit<TenantRow, 'version'> & { version: number | null },
     tenantsMax: number,
   ): Promise<TenantRow | 'full' | null>
-  getTenant(name: string): Promise<TenantRow | null>
   /** By name, those after the one given. */
   listTenants(query: { after?: string; limit: number }): Promise<TenantRow[]>
   removeTenant(name: string): Promise<boolean>

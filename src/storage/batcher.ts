@@ -1,6 +1,6 @@
 import { StoreUnavailable } from './store.ts'
 
-export type BatcherOptions<In, Out> = {
+type BatcherOptions<In, Out> = {
   /** Answers every item of a batch, in its order. A rejection is the answer to all of them. */
   run: (batch: In[]) => Promise<Out[]>
   batchMax: number

@@ -4,7 +4,7 @@ import type { Config } from '../config/schema.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { Store } from './store.ts'
 
-export type OpenStoreParts = { dataDir: string; clock: Clock; log: Logger }
+type OpenStoreParts = { dataDir: string; clock: Clock; log: Logger }
 
 /** The file of the embedded database; null when the storage is a server elsewhere. */
 export function sqlitePath({ url }: Pick<Config['storage'], 'url'>, dataDir: string): string | null {

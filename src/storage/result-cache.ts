@@ -12,7 +12,7 @@ export type CacheSettings = Config['cache']
 /** An answer that was found, and how old it is. */
 export type FoundAnswer = { answer: CachedAnswer; ageMs: number }
 
-export type CacheCounts = {
+type CacheCounts = {
   storageReads: number
   /** Reads that failed, or took too long. */
   storageReadFailures: number

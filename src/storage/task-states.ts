@@ -2,7 +2,7 @@
  * The states of a task, and every way from one to another. `delayed` waits for a time, `queued` for its turn;
  * `dead` has used up its attempts or failed in a way that no further attempt can mend.
  */
-export const taskTransitions = {
+const taskTransitions = {
   delayed: ['queued', 'cancelled', 'expired'],
   queued: ['running', 'cancelled', 'expired'],
   running: ['succeeded', 'queued', 'delayed', 'dead', 'cancelled', 'expired'],

@@ -8,7 +8,7 @@ export const usageKeptMs = 400 * dayMs
 /** A writer that has written nothing for so long is forgotten: nobody tries a batch again after such a time. */
 export const usageWritersKeptMs = 30 * dayMs
 
-export type UsageSums = {
+type UsageSums = {
   /** Answered. */
   requests: number
   /** Refused, failed or broken off. */

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 
 const mainFile = new URL('../../src/main.ts', import.meta.url).pathname
 
-export type CommandOptions = { cwd: string; env?: Record<string, string> }
+type CommandOptions = { cwd: string; env?: Record<string, string> }
 
 /** One run of the real command line. */
 export class Command {

@@ -1,7 +1,7 @@
 import type { AttemptOutcome, NewTask } from '../../src/storage/task-store.ts'
 import { isFinal, type TaskStatus } from '../../src/storage/task-states.ts'
 
-export type ModelTask = Pick<
+type ModelTask = Pick<
   NewTask,
   'id' | 'tenant' | 'model' | 'band' | 'cost' | 'createdAtMs' | 'deadlineMs' | 'parent' | 'notify'
 > & {

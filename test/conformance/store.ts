@@ -13,7 +13,7 @@ import { describeTelling } from './store-telling.ts'
 import { describeUsage } from './store-usage.ts'
 
 /** An empty store that has started. */
-export type OpenStore = () => Promise<{ store: Store; close(): Promise<void> }>
+type OpenStore = () => Promise<{ store: Store; close(): Promise<void> }>
 
 /** What every driver of the store must do; each test gets an empty store of its own. */
 export function describeStore(name: string, open: OpenStore): void {

@@ -191,11 +191,6 @@ export class PostgresAccess implements AccessStore {
     })
   }
 
-  async getTenant(name: string): Promise<TenantRow | null> {
-    const [row] = await this.#database.query<TenantRow>(getTenant, [name])
-    return row ?? null
-  }
-
   listTenants({ after = '', limit }: { after?: string; limit: number }): Promise<TenantRow[]> {
     return this.#database.query(listTenants, [after, limit])
   }

@@ -29,7 +29,7 @@ export const defaultLimits: DatabaseLimits = {
   waitingMax: 10_000,
 }
 
-export type DatabaseOptions = {
+type DatabaseOptions = {
   url: string
   connectionsMax: number
   clock: Clock

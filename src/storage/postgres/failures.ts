@@ -7,7 +7,7 @@ import { StoreUnavailable } from '../store.ts'
  * - `refused`: rolled back because the server can't do it now.
  * - `fault`: anything else, a mistake of this program.
  */
-export type FailureKind = 'lost' | 'conflict' | 'refused' | 'fault'
+type FailureKind = 'lost' | 'conflict' | 'refused' | 'fault'
 
 /** Serialisation failure and deadlock. */
 const conflicts = new Set(['40001', '40P01'])

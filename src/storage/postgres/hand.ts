@@ -46,7 +46,7 @@ async function lockTask(client: ClientBase, tenant: string, id: string): Promise
 const readTask = async (client: ClientBase, id: string): Promise<TaskRow> =>
   (await readTasks(client, [id])).get(id)!
 
-export type ByHand<T> = { result: T; wakes: Wake[] }
+type ByHand<T> = { result: T; wakes: Wake[] }
 
 export function cancel(
   database: Database,

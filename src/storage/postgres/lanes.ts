@@ -3,7 +3,7 @@ import { execute, type Statement } from './database.ts'
 import { toRows } from './values.ts'
 
 /** `tag`: one that comes back to the line keeps its place; null or absent for one that gets a new one. */
-export type LaneTask = { model: string; band: number; tenant: string; cost: number; tag?: number | null }
+type LaneTask = { model: string; band: number; tenant: string; cost: number; tag?: number | null }
 
 type LaneRow = {
   model: string

@@ -117,7 +117,7 @@ type SettledRow = {
   notify: boolean
 }
 
-export type Settled = { outcomes: SettleOutcome[]; wakes: Wake[] }
+type Settled = { outcomes: SettleOutcome[]; wakes: Wake[] }
 
 /** Whether it goes the short way: see `settleSuccesses`. */
 export const isSuccess = ({ outcome }: Settlement): boolean => outcome.kind === 'succeeded'

@@ -45,7 +45,7 @@ function explainSocket(error: unknown, text: string, setup: (message: string) =>
 }
 
 /** Where the URL leads, without its password; also of a URL that can't be read. */
-export function describePlace(url: string): { text: string; database: string; user: string } {
+function describePlace(url: string): { text: string; database: string; user: string } {
   try {
     const parsed = new URL(url)
     const database = decodeURIComponent(parsed.pathname.slice(1)) || 'postgres'

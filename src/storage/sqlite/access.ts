@@ -112,7 +112,8 @@ export function putTenant(
   { name, settings, updatedAtMs, version }: Omit<TenantRow, 'version'> & { version: number | null },
   tenantsMax: number,
 ): TenantRow | 'full' | null {
-  const stored = getTenant(context, name)?.version ?? 0
+  const row = context.sql('SELECT version FROM access_tenants WHERE name = ?').get(name)
+  const stored = (row as { version: number } | undefined)?.version ?? 0
   if (version !== null && version !== stored) return null
   if (stored === 0) {
     const { count } = context.sql('SELECT count(*) AS count FROM access_tenants').get() as { count: number }
@@ -127,11 +128,6 @@ export function putTenant(
     .run(name, settings, stored + 1, updatedAtMs)
   touch(context, 'tenants')
   return { name, settings, version: stored + 1, updatedAtMs }
-}
-
-export function getTenant(context: Context, name: string): TenantRow | null {
-  const row = context.sql(`SELECT ${tenantColumns} FROM access_tenants WHERE name = ?`).get(name)
-  return row ? ({ ...row } as TenantRow) : null
 }
 
 export function listTenants(

@@ -2,7 +2,7 @@ import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from '
 import { dirname } from 'node:path'
 import { SetupError } from '../../core/errors.ts'
 import { Database } from './database.ts'
-import { makePrivate } from './private-file.ts'
+import { ownFile } from './private-file.ts'
 
 /**
  * Writes a consistent copy to a new file, beside a server that goes on. It is a database of its own: copied to the
@@ -18,9 +18,8 @@ export function backUp(path: string, target: string): void {
   const database = openExisting(path)
   try {
     // Private before the first byte is in it: it holds prompts, and the secrets that sign tokens.
-    closeSync(openSync(part, 'wx', 0o600))
+    closeSync(openSync(part, 'wx', ownFile))
     database.handle.prepare('VACUUM INTO ?').run(part)
-    makePrivate(part)
   } catch (error) {
     rmSync(part, { force: true })
     throw error

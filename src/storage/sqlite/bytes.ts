@@ -29,7 +29,7 @@ export function removeBlob(context: Context, id: string): void {
   context.sql('DELETE FROM blobs WHERE id = ?').run(id)
 }
 
-export type CacheEntry = {
+type CacheEntry = {
   key: string
   tenant: string
   value: Uint8Array

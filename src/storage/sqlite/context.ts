@@ -57,7 +57,7 @@ export class Context {
 }
 
 /** Hints for listeners, each once. */
-export class WakeList {
+class WakeList {
   #models = new Set<string>()
   #wakes: Wake[] = []
   #outbox = false

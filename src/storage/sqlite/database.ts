@@ -2,7 +2,7 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { SetupError } from '../../core/errors.ts'
 import { migrations } from './schema.ts'
 
-export type DatabaseOptions = { readOnly?: boolean; busyTimeoutMs?: number }
+type DatabaseOptions = { readOnly?: boolean; busyTimeoutMs?: number }
 
 /** A connection and its prepared statements. */
 export class Database {

@@ -60,7 +60,7 @@ function primaryCode(error: unknown): number | null {
   return errcode === undefined ? null : errcode & 0xff
 }
 
-export function toFailure(error: unknown): Answer {
+function toFailure(error: unknown): Answer {
   const code = primaryCode(error)
   const unavailable = code !== null && unavailableCodes.has(code)
   return { error: { message: (error as Error).message, unavailable, io: code === ioError } }

@@ -33,7 +33,7 @@ export function lockDatabase(path: string): () => void {
 const showHolder = (pid: string) => (pid === '' ? '' : ` (process ${pid})`)
 
 /** Of the server that has the database open; empty when none is known. */
-export function readPid(pidPath: string): string {
+function readPid(pidPath: string): string {
   try {
     return readFileSync(pidPath, 'utf8').trim()
   } catch {

@@ -3,7 +3,6 @@ import {
   accessRevision,
   changedKeys,
   getKey,
-  getTenant,
   insertKey,
   insertSecret,
   listKeys,
@@ -47,7 +46,7 @@ import { submit } from './submit.ts'
 import { addUsage, sumUsage, usageCosts, usageSpan } from './usage.ts'
 
 /** Everything that the worker thread can be asked. */
-export const operations = {
+const operations = {
   submit,
   claim: (context: Context, request: ClaimRequest) => packClaim(claim(context, request)),
   renew,
@@ -92,7 +91,6 @@ export const operations = {
   revokeKey,
   changedKeys,
   putTenant,
-  getTenant,
   listTenants,
   removeTenant,
   insertSecret,
@@ -132,7 +130,6 @@ const reads: ReadonlySet<OperationName> = new Set<OperationName>([
   'getKey',
   'listKeys',
   'changedKeys',
-  'getTenant',
   'listTenants',
   'listSecrets',
   'sumUsage',

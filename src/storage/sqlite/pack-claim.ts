@@ -4,7 +4,7 @@ import { toMetadata } from './rows.ts'
 import type { TakenTask } from './stored-task.ts'
 
 /** What a claim answers, on its way back: one JSON text and one run of bytes for all of its tasks. */
-export type PackedClaim = { text: string; bytes: Uint8Array<ArrayBuffer>; steps: TaskStep[][] }
+type PackedClaim = { text: string; bytes: Uint8Array<ArrayBuffer>; steps: TaskStep[][] }
 
 type PackedTask = [
   id: string,

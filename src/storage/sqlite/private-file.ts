@@ -1,10 +1,10 @@
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { SetupError } from '../../core/errors.ts'
 
 /** What is stored are prompts and answers: they are read by the user of the server alone. */
 const ownFolder = 0o700
-const ownFile = 0o600
+export const ownFile = 0o600
 
 /**
  * Makes the folder and the file of a database where they are not there, for their owner alone; SQLite gives the files
@@ -27,6 +27,3 @@ export function prepareDatabaseFile(path: string): void {
     throw new SetupError(`${path} can't be made: ${(error as Error).message}`)
   }
 }
-
-/** For a copy: what it holds is no less private. */
-export const makePrivate = (path: string): void => chmodSync(path, ownFile)

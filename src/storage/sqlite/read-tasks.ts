@@ -25,7 +25,7 @@ import { taskColumns, taskTables, toEvent, toTask, type EventColumns, type FullR
 import { statusNumbers, toStatus } from './statuses.ts'
 import { parentName } from './tallies.ts'
 
-export function readRow(context: Context, n: number): FullRow {
+function readRow(context: Context, n: number): FullRow {
   const row = context.sql(`SELECT ${taskColumns} FROM ${taskTables} WHERE t.n = ?`).get(n) as
     FullRow | undefined
   assert(row, 'a task that something points to is not there')

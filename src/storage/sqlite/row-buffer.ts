@@ -25,10 +25,6 @@ export class RowBuffer {
     )
   }
 
-  get isEmpty(): boolean {
-    return this.#values.length === 0
-  }
-
   /** In the order of the columns. */
   add(...row: SQLInputValue[]): void {
     const values = this.#values

@@ -235,7 +235,6 @@ const makeAccess = (ask: Ask): AccessStore => ({
   revokeKey: (id, nowMs) => ask('revokeKey', id, nowMs),
   changedKeys: (revision, limit) => ask('changedKeys', revision, limit),
   putTenant: (tenant, tenantsMax) => ask('putTenant', tenant, tenantsMax),
-  getTenant: (name) => ask('getTenant', name),
   listTenants: (query) => ask('listTenants', query),
   removeTenant: (name) => ask('removeTenant', name),
   insertSecret: (secret) => ask('insertSecret', secret),

@@ -1,6 +1,6 @@
 import type { Database } from './database.ts'
 
-export type Tally = { tasks: number; bytes: number }
+type Tally = { tasks: number; bytes: number }
 type Entry = Tally & { kind: string; name: string; status: number }
 
 const entriesMax = 50_000
@@ -128,7 +128,7 @@ export class Tallies {
   }
 }
 
-export type TallyKey = { tenant: string; model: string; parent: string | null; bytes: number }
+type TallyKey = { tenant: string; model: string; parent: string | null; bytes: number }
 
 /** A batch counts for its own tenant only: another who names its id is told of nothing. */
 export const parentName = (parent: string, tenant: string) => `${parent}\n${tenant}`

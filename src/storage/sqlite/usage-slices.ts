@@ -3,7 +3,7 @@ import { dayMs, type UsagePlace, type UsageQuery, type UsageSum } from '../usage
 /** Some milliseconds of the storage thread, also where many keys are in use: commits go on in between. */
 const sliceMs = 2 * dayMs
 
-export type UsageReads = {
+type UsageReads = {
   /** Of the first and the last hour that there is; null for none. */
   span: () => Promise<{ firstMs: number; lastMs: number } | null>
   sum: (query: UsageQuery) => Promise<UsageSum[]>
