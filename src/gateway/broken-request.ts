@@ -2,9 +2,15 @@ import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import { fail, toErrorBody, type ApiError } from '../core/errors.ts'
 
-/** Answers what is not even a request: no record, no route, only a socket. */
+/** Codes of Node's HTTP parser and its time limits; an error of our own has none. */
+const httpCode = /^(HPE|ERR_HTTP)_/
+
+/**
+ * Answers what is not even a request: no record, no route, only a socket. Where the connection itself failed, or has
+ * not come as far as HTTP (an answer would wait for a TLS handshake that never ends), it is closed.
+ */
 export function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+  if (!socket.writable || (error.code !== undefined && !httpCode.test(error.code))) {
     socket.destroy()
     return
   }

@@ -50,6 +50,8 @@ export function makeListener(parts: {
     ? createTlsServer(
         {
           ...{ ...options, ...files },
+          // To Node a client is none before it has shaken hands: the other limits do not count for it yet.
+          handshakeTimeout: options.headersTimeout,
           requestCert: asksForClient,
           rejectUnauthorized: asksForClient && tls.clientCert === 'require',
         },

@@ -1,5 +1,7 @@
 import { strict as assert } from 'node:assert'
+import { once } from 'node:events'
 import { request } from 'node:https'
+import { connect as connectTcp } from 'node:net'
 import { describe, it } from 'node:test'
 import { connect } from 'node:tls'
 import pino from 'pino'
@@ -69,6 +71,30 @@ describe('HTTPS', { skip }, () => {
     assert.notEqual(old, 'connected', 'TLS 1.1 is not spoken')
     assert.equal(await ask(gateway.url, { ca: cert }), 200)
   })
+
+  it(
+    'lets go of who does not shake hands, and does not wait for it at the end',
+    { timeout: 20_000 },
+    async () => {
+      await using certificates = await Certificates.make()
+      await using fake = await FakeUpstream.start()
+      certificates.makeOwn('server')
+      const tls = { certFile: certificates.path('server.crt'), keyFile: certificates.path('server.key') }
+      const server = { tls, headersTimeoutMs: 500 }
+      const gateway = await startGateway({ upstreams: [upstream('a', fake.url)], server })
+      const call = async () => {
+        const socket = connectTcp(Number(new URL(gateway.url).port), '127.0.0.1')
+        const closed = once(socket.resume(), 'close')
+        await once(socket, 'connect')
+        return { closed }
+      }
+      const { closed } = await call()
+      await closed
+      const last = await call()
+      await gateway[Symbol.asyncDispose]()
+      await last.closed
+    },
+  )
 
   it('takes a certificate that was renewed without a restart', async () => {
     await using certificates = await Certificates.make()
