@@ -22,10 +22,10 @@ export function allowOrigin(
   origins: readonly string[],
 ): boolean {
   const { origin } = request.headers
-  if (origin === undefined) return false
   const any = origins.includes('*')
+  // Also where none is named: what a cache keeps of this answer must not be given to a page.
   if (!any) response.setHeader('vary', 'origin')
-  if (!any && !origins.includes(origin)) return false
+  if (origin === undefined || (!any && !origins.includes(origin))) return false
   response.setHeader('access-control-allow-origin', any ? '*' : origin)
   if (request.method !== 'OPTIONS' || request.headers['access-control-request-method'] === undefined) {
     response.setHeader('access-control-expose-headers', exposed)

@@ -24,6 +24,8 @@ async function start(corsOrigins?: readonly string[]) {
         'access-control-request-headers': 'authorization,content-type',
       }),
     call: (origin: string, by: string | null = key) => house.ask(by, 'POST', path, chat(), { origin }),
+    /** As anything but a page asks. */
+    fetchKeys: () => house.ask(null, 'GET', '/.well-known/jwks.json'),
     async [Symbol.asyncDispose]() {
       await fake.stop()
       await house[Symbol.asyncDispose]()
@@ -62,6 +64,9 @@ describe('pages of other origins', () => {
       assert.deepEqual(namesOf(refused), [], stranger)
       assert.equal(refused.headers.get('vary'), 'origin', 'a cache must not give it to others')
     }
+    const { headers } = await server.fetchKeys()
+    assert.match(headers.get('cache-control') ?? '', /public/)
+    assert.equal(headers.get('vary'), 'origin', 'a cache must not give it to pages')
   }) // prettier-ignore
 
   it('are let in by `*`, and never with credentials that come by themselves', async () => {
