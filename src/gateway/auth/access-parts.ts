@@ -74,6 +74,7 @@ function makeGate(parts: GateParts): Gate & Service {
       await watch.start()
       await tokenKeys.start()
       if (auth.required) await warnOfKeys(parts)
+      else warnOfIssuers(parts)
     },
     async stop() {
       await tokenKeys.stop()
@@ -99,6 +100,15 @@ async function openAuthGate(parts: GateParts): Promise<Gate> {
   for (const issuer of auth.issuers) issuers.push(await trustIssuer(issuer, { env, clock, log, onChange }))
   found.gate = new AuthGate({ keys: judge, tokens: new TokenJudge(issuers, clock), watch, clock })
   return found.gate
+}
+
+/** Whoever has named issuers may think that their tokens are asked for. */
+function warnOfIssuers({ auth: { issuers }, log }: GateParts): void {
+  if (issuers.length === 0) return
+  log.warn(
+    { issuers: issuers.map(({ issuer }) => issuer) },
+    'auth.issuers has no effect while auth.required is off: nobody is asked for a token; set auth.required: true',
+  )
 }
 
 /** Tells of a server that nobody can use, before somebody wonders. */
