@@ -7,9 +7,10 @@ import {
   type FileStore,
   type StoredFile,
 } from '../queue/batches/file-store.ts'
+import type { Logger } from '../telemetry/log.ts'
 import { tooLarge, type Upload } from '../queue/batches/upload.ts'
 
-export const uploadLimits = {
+const uploadLimits = {
   files: 1,
   fields: 16,
   parts: 20,
@@ -26,7 +27,7 @@ const filenameCharsMax = 255
 export async function receiveFile(
   request: FastifyRequest,
   files: FileStore,
-  tenant: string,
+  log: Logger,
 ): Promise<StoredFile> {
   if (!request.isMultipart()) {
     throw fail('unsupported_media_type', {
@@ -50,7 +51,7 @@ export async function receiveFile(
       }
       if (part.fieldname !== 'file')
         throw invalid('file', `is the name that a file is sent under, and not \`${part.fieldname}\``)
-      upload = await files.begin(tenant)
+      upload = await files.begin(request.record.caller.tenant)
       filename = cleanName(part.filename)
       for await (const chunk of part.file) await upload.write(chunk as Buffer)
     }
@@ -63,7 +64,7 @@ export async function receiveFile(
     request.raw.resume()
     await upload
       ?.discard()
-      .catch((err: unknown) => request.log.warn({ err }, 'an upload is left to the next sweep'))
+      .catch((err: unknown) => log.warn({ err, file: upload?.id }, 'an upload is left to the next sweep'))
     throw explainForm(error, request)
   }
 }

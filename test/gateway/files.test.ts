@@ -2,6 +2,7 @@ import { strict as assert } from 'node:assert'
 import { connect } from 'node:net'
 import { mock, test } from 'node:test'
 import { toFile } from 'openai'
+import { StoreUnavailable } from '../../src/storage/store.ts'
 import { BatchServer } from '../helpers/batch-server.ts'
 import { eventually } from '../helpers/server.ts'
 
@@ -216,6 +217,7 @@ void test('an upload that breaks off leaves nothing behind, and is no fault of t
   const id = (await server.store.documents.listOpen('upload', 10))[0]?.id ?? ''
   socket.destroy()
   await eventually('the upload is gone', async () => (await usedBlobs(server)) === 0)
+  await eventually('it is in the log', () => lines.some((line) => line.includes('POST')))
   assert.deepEqual(await server.store.blobs.read(id, 0, 9), [])
   assert.deepEqual((await server.client.files.list()).data, [])
   assert.deepEqual(
@@ -239,4 +241,44 @@ void test('a file that is removed while it is read ends in a broken connection, 
   await assert.rejects(async () => {
     while (!(await reader?.read())?.done);
   })
+})
+
+void test('a download that the storage breaks off is answered while it can be, and noted as no fault of the client', async (t) => {
+  const lines: string[] = []
+  const write = mock.method(process.stderr, 'write', (line: string) => lines.push(line) > 0)
+  t.after(() => write.mock.restore())
+  const log = { level: 'info', format: 'pretty' }
+  await using server = await BatchServer.start({ config: { storage, log } })
+  const file = await server.client.files.create({ file: await text(1_900_000), purpose: 'batch' })
+  const { blobs } = server.store
+  const read = blobs.read.bind(blobs)
+  for (const [readsBefore, status] of [[0, 503], [1, 200]] as const) {
+    let reads = 0
+    const spoilt = mock.method(blobs, 'read', (...args: Parameters<typeof read>) => {
+      reads += 1
+      return reads > readsBefore ? Promise.reject(new StoreUnavailable('the disk is away')) : read(...args)
+    })
+    const response = await fetch(`${server.url}/v1/files/${file.id}/content`)
+    assert.equal(response.status, status)
+    if (status === 200) await assert.rejects(response.arrayBuffer())
+    else assert.match(await response.text(), /storage_unavailable/)
+    const isOfIt = (line: string) => line.includes('/content') && line.includes('storage_unavailable')
+    await eventually('it is in the log', () => lines.filter(isOfIt).length === readsBefore + 1)
+    spoilt.mock.restore()
+  }
+  assert.deepEqual(lines.filter((line) => line.includes('client_closed')), [])
+}) // prettier-ignore
+
+void test('bytes of an upload that could not be taken away are told of', async (t) => {
+  const lines: string[] = []
+  const write = mock.method(process.stderr, 'write', (line: string) => lines.push(line) > 0)
+  t.after(() => write.mock.restore())
+  await using server = await BatchServer.start({
+    config: { storage, log: { level: 'info', format: 'pretty' } },
+  })
+  mock.method(server.store.blobs, 'remove', () => Promise.reject(new StoreUnavailable('the disk is away')))
+  const body = new FormData()
+  body.append('file', new Blob([Buffer.alloc(1_500_000, 'x')]), 'a.txt')
+  assert.equal((await fetch(`${server.url}/v1/files`, { method: 'POST', body })).status, 400)
+  await eventually('it is told', () => lines.some((line) => line.includes('left to the next sweep')))
 })

@@ -1,16 +1,17 @@
 import { Readable } from 'node:stream'
 import multipart from '@fastify/multipart'
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { keepSeconds } from '../../queue/batches/batch-request.ts'
 import { uploadPurposes, type FileStore, type StoredFile } from '../../queue/batches/file-store.ts'
 import { receiveFile } from '../file-upload.ts'
 import { parsePage, toPage } from '../page-query.ts'
 import type { ApiParts } from '../parts.ts'
+import { explain } from '../reply.ts'
 import { ErrorReply } from '../schemas.ts'
 import { refuseOthers, type Query } from '../task-query.ts'
 
-export type FileParts = Pick<ApiParts, 'settings'> & { files: FileStore }
+export type FileParts = Pick<ApiParts, 'settings' | 'log'> & { files: FileStore }
 type OneFile = { Params: { id: string } }
 
 const File = Type.Object({
@@ -59,7 +60,7 @@ export function addFileRoutes(app: FastifyInstance, parts: FileParts): void {
     }
     scope.post('/v1/files', { schema }, (request) => {
       refuseOthers(request.query as Query, [])
-      return receiveFile(request, files, request.record.caller.tenant).then(describeFile)
+      return receiveFile(request, files, parts.log).then(describeFile)
     })
   })
 
@@ -99,7 +100,11 @@ export function addFileRoutes(app: FastifyInstance, parts: FileParts): void {
   }
   app.get<OneFile>('/v1/files/:id/content', { schema: content }, async (request, reply) => {
     const file = await files.get(request.record.caller.tenant, request.params.id)
-    return send(file, files, reply, parts.settings().stallMs)
+    const pieces = files.read(file)
+    // Until it is there, there may be an error to answer with.
+    const first = await pieces.next()
+    const content = goOn(first, pieces, { request, reply, log: parts.log })
+    return send(file, content, reply, parts.settings().stallMs)
   })
 
   const Removed = Type.Object({ id: Type.String(), object: Type.Literal('file'), deleted: Type.Boolean() })
@@ -117,8 +122,31 @@ export function addFileRoutes(app: FastifyInstance, parts: FileParts): void {
   })
 }
 
+/**
+ * The pieces of a file, one read already. Of one that breaks off under way the client sees no more than a broken
+ * connection: the reason is noted here, so that the client is not blamed for it.
+ */
+async function* goOn(
+  first: IteratorResult<Buffer, void>,
+  pieces: AsyncIterable<Buffer>,
+  { request, reply, log }: { request: FastifyRequest; reply: FastifyReply; log: ApiParts['log'] },
+): AsyncGenerator<Buffer> {
+  try {
+    if (!first.done) yield first.value
+    yield* pieces
+  } catch (thrown) {
+    if (!reply.raw.destroyed) request.record.error = explain(thrown, request.record, log).code
+    throw thrown
+  }
+}
+
 /** As fast as the client reads, a few pieces at a time; one that reads nothing is let go. */
-function send(file: StoredFile, files: FileStore, reply: FastifyReply, stallMs: number): FastifyReply {
+function send(
+  file: StoredFile,
+  content: AsyncIterable<Buffer>,
+  reply: FastifyReply,
+  stallMs: number,
+): FastifyReply {
   reply.raw.setTimeout(stallMs, () => reply.raw.destroy())
   return reply
     .header('content-type', 'application/octet-stream')
@@ -128,7 +156,7 @@ function send(file: StoredFile, files: FileStore, reply: FastifyReply, stallMs: 
       `attachment; filename*=UTF-8''${encodeURIComponent(file.filename).replaceAll("'", '%27')}`,
     )
     .header('x-content-type-options', 'nosniff')
-    .send(Readable.from(files.read(file), { objectMode: false }))
+    .send(Readable.from(content, { objectMode: false }))
 }
 
 const toSeconds = (ms: number): number => Math.floor(ms / 1000)
