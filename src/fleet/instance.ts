@@ -25,8 +25,8 @@ export type InstanceSpec = {
   inFlightMax: number
   /** Calls that it works on at once; more wait in it. A remote instance doesn't tell: the configuration says. */
   slots: number
-  /** False where nobody has said: then `slots` is a guess. Left out, they are known. */
-  areSlotsKnown?: boolean
+  /** False where nobody has said: then `slots` is a guess. */
+  areSlotsKnown: boolean
   /** How its health is asked: `GET <base>/models`, `GET /health`, or not at all. */
   probe: 'models' | 'health' | 'off'
   /** Public model name -> the name this instance knows it by. */

@@ -19,6 +19,7 @@ function makeInstance(id: string, more: Partial<InstanceSpec> = {}): Instance {
     weight: 1,
     inFlightMax: 2,
     slots: 2,
+    areSlotsKnown: true,
     probe: 'off',
     models,
     ...more,

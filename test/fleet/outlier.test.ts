@@ -21,7 +21,7 @@ type Peer = 'well' | 'slow' | 'idle' | 'unready' | 'ejected' | 'open' | 'half_op
 
 function makePeer(kind: Peer, index: number): Instance {
   const endpoint = { origin: 'http://x', basePath: '', socketPath: null, apiKey: null }
-  const spec = { id: `${kind}-${index}`, kind: 'remote', endpoint, weight: 1, inFlightMax: 1, slots: 8, probe: 'off', models: new Map() } as const // prettier-ignore
+  const spec = { id: `${kind}-${index}`, kind: 'remote', endpoint, weight: 1, inFlightMax: 1, slots: 8, areSlotsKnown: true, probe: 'off', models: new Map() } as const // prettier-ignore
   const instance = new Instance(spec, {} as Connections)
   instance.become(kind === 'unready' ? 'unready' : 'ready')
   const { breaker } = instance

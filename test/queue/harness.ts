@@ -186,6 +186,7 @@ export class Worker {
       weight: 1,
       inFlightMax: 1000,
       slots: more.slots,
+      areSlotsKnown: true,
       probe: 'off',
       models: new Map(more.models.map((model) => [model, model])),
     }

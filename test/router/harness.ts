@@ -150,7 +150,7 @@ export class Bench {
       },
     } as unknown as Connections
     const endpoint = { origin: 'http://x', basePath: '', socketPath: null, apiKey: null }
-    const spec = { id, kind: 'remote', endpoint, weight: 1, inFlightMax: 100, slots: 8, probe: 'off', models: new Map([[model, model]]) } as const // prettier-ignore
+    const spec = { id, kind: 'remote', endpoint, weight: 1, inFlightMax: 100, slots: 8, areSlotsKnown: true, probe: 'off', models: new Map([[model, model]]) } as const // prettier-ignore
     const instance = new Instance(spec, connections)
     this.registry.add(instance)
     this.registry.move(instance, 'ready')

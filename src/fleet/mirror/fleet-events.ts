@@ -8,7 +8,6 @@ export type FleetEvent =
   | { type: 'removed'; number: number }
 
 /** Requests under way on an instance, and the bytes that wait there for a first byte. */
-export type Counts = { inFlight: number; waitingBytes: number }
 export type CountNews = readonly [number: number, inFlight: number, waitingBytes: number]
 
 /** How often processes tell each other of changed counts and of what rests: this long is what they know behind. */

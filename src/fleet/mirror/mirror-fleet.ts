@@ -6,7 +6,7 @@ import { forgive } from '../outlier.ts'
 import { Registry } from '../registry.ts'
 import { Connections, type TransportLimits } from '../transport.ts'
 import { shareEveryMs, type CountNews, type FleetEvent } from './fleet-events.ts'
-import { OwnCounts } from './own-counts.ts'
+import { PeerCounts } from './peer-counts.ts'
 import { RestWatch, type ModelBreakers, type RestNews } from './rest-watch.ts'
 
 /**
@@ -20,7 +20,7 @@ export class MirrorFleet implements Service {
   readonly #clock: Clock
   readonly #limits: () => TransportLimits
   readonly #instances = new Map<number, Instance>()
-  readonly #counts = new OwnCounts()
+  readonly #counts = new PeerCounts()
   #rests: RestWatch | null = null
   #stopSharing: (() => void) | null = null
 
@@ -34,7 +34,7 @@ export class MirrorFleet implements Service {
     this.#wire.on('counts', (news: CountNews[]) => {
       for (const [number, inFlight, waitingBytes] of news) {
         const instance = this.#instances.get(number)
-        if (instance) this.#counts.apply(instance, { inFlight, waitingBytes })
+        if (instance) this.#counts.apply(instance, inFlight, waitingBytes)
       }
     })
     this.#wire.on('rests', (news: RestNews[]) => {
@@ -84,6 +84,7 @@ export class MirrorFleet implements Service {
       this.registry.move(instance, event.to)
     } else {
       this.#instances.delete(event.number)
+      this.#counts.forget(instance)
       this.registry.remove(instance)
       void instance.connections.close()
     }

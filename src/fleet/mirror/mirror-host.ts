@@ -4,8 +4,8 @@ import type { Wire } from '../../core/wire.ts'
 import type { Instance } from '../instance.ts'
 import type { Registry, RegistryEvent } from '../registry.ts'
 import { shareEveryMs, type CountNews, type FleetEvent } from './fleet-events.ts'
+import { PeerCounts } from './peer-counts.ts'
 import { RestWatch, type ModelBreakers, type RestNews } from './rest-watch.ts'
-import { TheirCounts } from './their-counts.ts'
 
 /** Shows the fleet of this process to others, and brings together what each of them does with it. */
 export class MirrorHost implements Service {
@@ -15,7 +15,7 @@ export class MirrorHost implements Service {
   readonly #rests: RestWatch
   readonly #instances = new Map<number, Instance>()
   readonly #numbers = new Map<Instance, number>()
-  readonly #followers = new Map<Wire, TheirCounts>()
+  readonly #followers = new Map<Wire, PeerCounts>()
   #last = 0
   #stops: (() => void)[] = []
 
@@ -42,7 +42,7 @@ export class MirrorHost implements Service {
 
   /** Takes in a process. What it had under way is forgotten as soon as its wire closes. */
   attach(wire: Wire): void {
-    const counts = new TheirCounts()
+    const counts = new PeerCounts()
     wire.on('follow-fleet', () => {
       this.#followers.set(wire, counts)
       wire.tell('fleet', [...this.#instances].map(describeAdded))

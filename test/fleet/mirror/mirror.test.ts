@@ -36,6 +36,7 @@ const spec = (id: string, more: Partial<InstanceSpec> = {}): InstanceSpec => ({
   weight: 1,
   inFlightMax: 10,
   slots: 4,
+  areSlotsKnown: true,
   probe: 'off',
   models: new Map([['m', 'm-there']]),
   ...more,
