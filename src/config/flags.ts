@@ -72,7 +72,7 @@ export function readFlags(flags: Flags): Setting[] {
     const text = flags[key]
     if (text === undefined) return []
     const read = readValue(text, ruleAt(path))
-    const place: Place = { kind: 'flag', name: flag, value: hidePassword(text.slice(0, 80)) }
+    const place: Place = { kind: 'flag', name: flag, value: hidePassword(text).slice(0, 80) }
     return [{ path, value: 'value' in read ? read.value : text, place }]
   })
   if (flags.model !== undefined) {

@@ -1,4 +1,5 @@
 import { stringify } from 'yaml'
+import { hidePasswordParameter } from './problem.ts'
 import type { Config } from './schema.ts'
 
 /**
@@ -6,5 +7,6 @@ import type { Config } from './schema.ts'
  * password inside a URL is shown as `***`.
  */
 export function printConfig(config: Config): string {
-  return stringify(config, { lineWidth: 0 }).replaceAll(/(?<=\/\/[^\s/:@]*:)[^\s/@]+(?=@)/g, '***')
+  const text = stringify(config, { lineWidth: 0 })
+  return hidePasswordParameter(text.replaceAll(/(?<=\/\/[^\s/:@]*:)[^\s/?#]+(?=@)/g, '***'))
 }

@@ -79,7 +79,9 @@ export function showValue(value: unknown): string {
   return text.length <= shownCharactersMax ? text : `${text.slice(0, shownCharactersMax)}…`
 }
 
-/** `https://user:secret@host` -> `https://***@host`. */
-export function hidePassword(text: string): string {
-  return text.replaceAll(/(?<=\/\/)[^\s/@]*@/g, '***@')
-}
+/** `https://user:secret@host?password=secret` -> `https://***@host?password=***`. People leave an @ in it as it is. */
+export const hidePassword = (text: string): string =>
+  hidePasswordParameter(text.replaceAll(/(?<=\/\/)[^\s/?#]*@/g, '***@'))
+
+export const hidePasswordParameter = (text: string): string =>
+  text.replaceAll(/(?<=[?&]password=)[^\s&#"']+/gi, '***')

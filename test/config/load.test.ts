@@ -92,6 +92,19 @@ describe('what a configuration is made of', () => {
     const config = load({ file: 'routing: {aliases: {x: tiny}}\nserver: {port: 9}\n' })
     assert.deepEqual(load({ file: printConfig(config) }), config)
   })
+
+  for (const [url, shown] of [
+    ['postgres://u:s3cret@h/db', 'postgres://u:***@h/db'],
+    ['postgres://u:s3@cret@h/db', 'postgres://u:***@h/db'],
+    ['postgres://:s3cret@h/db', 'postgres://:***@h/db'],
+    ['postgres://u@h/db?password=s3cret&sslmode=no', 'postgres://u@h/db?password=***&sslmode=no'],
+    ['postgres://u@h/db?application_name=a@b', 'postgres://u@h/db?application_name=a@b'],
+  ] as const) {
+    it(`prints ${url} as ${shown}`, () => {
+      const text = printConfig(load({ flags: { storage: url } }))
+      assert.equal(/^storage:\n  url: (.*)$/m.exec(text)?.[1], shown)
+    })
+  }
 })
 
 describe('the models that run', () => {

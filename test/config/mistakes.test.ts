@@ -141,6 +141,10 @@ const mistakes: Mistake[] = [
   { name: 'a key in broken YAML', file: 'apiKey: "s3cret\n', says: ['autoglm.yaml:2:1: is not valid YAML: a closing quote, a bracket, a comma, or the space after a colon is missing'] },
   { name: 'a password in a flag', flags: { upstream: ['http://me:s3cret@h'] }, says: ['--upstream http://***@h (upstreams[0].url) must not hold a user or a password; put the key into a variable and name it in apiKeyEnv'] },
 
+  { name: 'a password with an @ in a flag', flags: { redis: 'redis//:s3@cret@h' }, says: ['--redis redis//***@h (redis.url) is not allowed; empty, or a redis:// or rediss:// URL'] },
+  { name: 'a password too long to show', flags: { redis: `redis//:${'s3cret'.repeat(20)}@h` }, says: ['--redis redis//***@h (redis.url) is not allowed; empty, or a redis:// or rediss:// URL'] },
+  { name: 'a password among the parameters', flags: { storage: 'postgres//h/db?password=s3cret' }, says: ['--storage postgres//h/db?password=*** (storage.url) is not allowed; empty, sqlite:PATH or postgres://user@host:5432/database'] },
+
   // All at once
   { name: 'mistakes in the file, the environment and the flags', file: `${open}log: {level: x}\nserver: {port: x}\n`, env: { AUTOGLM_HEALTH_EJECT_SHARE_MAX: '2' }, flags: { dataDir: '' }, says: [
     'autoglm.yaml:2:14 log.level: "x" is not allowed; one of debug, info, warn, error, silent (default info)',
