@@ -109,11 +109,13 @@ export function buildProgram(onResult: (code: number) => void): Command {
   return program
 } // prettier-ignore
 
+/** These work on without a reader of their banner; every other command has nothing left to do. */
+const goesOnUnread: ReadonlySet<string | undefined> = new Set(['serve', 'worker', 'instance'])
+
 /** Runs a command line; resolves with the exit code. Nothing that is thrown leaves it. */
 export async function runCommandLine(argv: readonly string[]): Promise<number> {
-  // The server goes on without a reader of its banner; every other command has nothing left to do.
   surviveClosedOutput(() => {
-    if (argv[0] !== 'serve' && argv[0] !== 'instance') process.exit(0)
+    if (!goesOnUnread.has(argv[0])) process.exit(0)
   })
   let code = 0
   try {

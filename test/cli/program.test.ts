@@ -7,7 +7,9 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { run } from './command.ts'
+import { createDatabase } from '../helpers/postgres.ts'
+import { serviceSkip } from '../helpers/services.ts'
+import { Command, run } from './command.ts'
 
 let cwd: string
 before(() => {
@@ -59,6 +61,28 @@ describe('the command line', () => {
     assert.equal(stderr, '')
     assert.equal(code, 0)
   }) // prettier-ignore
+})
+
+describe('autoglm worker', async () => {
+  const skip = await serviceSkip('postgresql')
+
+  it('works on when nobody reads its banner any more', { skip }, async () => {
+    const database = await createDatabase()
+    const file = join(cwd, 'worker.yaml')
+    writeFileSync(file, 'upstreams: [{name: u, url: "http://127.0.0.1:9"}]\n')
+    const worker = new Command(['worker', '--config', file, '--storage', database.url], { cwd })
+    try {
+      worker.child.stdout?.destroy()
+      await worker.says(/instance is not well/)
+      // It takes over a file only once it runs, and then the banner has been written.
+      writeFileSync(file, 'log: {level: x}\n')
+      await worker.says(/the new configuration is refused/)
+    } finally {
+      worker.kill('SIGTERM')
+      await worker.exit()
+      await database.drop()
+    }
+  })
 })
 
 describe('autoglm validate', () => {
