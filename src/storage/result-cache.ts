@@ -170,7 +170,8 @@ export class ResultCache implements Service {
     const wallMs = this.#clock.wallMs()
     const ageMs = wallMs - row.storedAtMs
     if (ageMs < -clockSkewMsMax || wallMs >= row.expiresAtMs || ageMs >= this.#settings().ttlMs) return null
-    const answer = decodeAnswer(row.value)
+    // What is kept must not hold the larger buffer that it may have arrived in.
+    const answer = decodeAnswer(new Uint8Array(row.value))
     if (answer === null) return null
     const found = { answer, ageMs: Math.max(0, ageMs) }
     this.#keep(key, { answer, storedAtMs: this.#clock.now() - found.ageMs })

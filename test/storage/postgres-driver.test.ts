@@ -1,6 +1,8 @@
 import { strict as assert } from 'node:assert'
 import { after, before, beforeEach, describe, it } from 'node:test'
 import pg from 'pg'
+import pino from 'pino'
+import { systemClock } from '../../src/core/clock.ts'
 import { SetupError } from '../../src/core/errors.ts'
 import { chooseAged } from '../../src/storage/postgres/claim.ts'
 import { defaultLimits } from '../../src/storage/postgres/database.ts'
@@ -10,7 +12,7 @@ import type { PostgresStore } from '../../src/storage/postgres/postgres-store.ts
 import { migrations } from '../../src/storage/postgres/schema.ts'
 import { explainSetup } from '../../src/storage/postgres/setup-errors.ts'
 import { packBytes, splitByBytes, toRows } from '../../src/storage/postgres/values.ts'
-import { packWakes, unpackWakes } from '../../src/storage/postgres/wakes.ts'
+import { packWakes, unpackWakes, WakeLine } from '../../src/storage/postgres/wakes.ts'
 import type { Wake } from '../../src/storage/store.ts'
 import { claimed, newTask, noLimits, settled, startMs, submitted, success } from '../conformance/tasks.ts'
 import { createDatabase, makeStore, type TestDatabase } from '../helpers/postgres.ts'
@@ -48,6 +50,22 @@ describe('what goes to PostgreSQL and comes from it', () => {
     ]) {
       assert.deepEqual(unpackWakes(text), [])
     }
+  })
+
+  it('keeps no more wakes than it may while its connection is away', () => {
+    const told: Wake[] = []
+    const line = new WakeLine({
+      url: '',
+      limits: defaultLimits,
+      clock: systemClock,
+      log: pino({ level: 'silent' }),
+    })
+    line.listen((wake) => told.push(wake))
+    const wakes = (kind: 'cancel' | 'changed', count: number) =>
+      Array.from({ length: count }, (_, at): Wake => ({ kind, id: `task_${at}`, parent: null }))
+    line.tell([...wakes('changed', 300), ...wakes('cancel', 20_000)])
+    assert.equal(told.length, 20_300, 'this process is told of all')
+    assert.equal(line.waiting, 10_000)
   })
 
   it('replaces what a text of PostgreSQL can not hold, and nothing else', () => {

@@ -67,6 +67,19 @@ test('another process finds it in the storage, with its age, and asks once', asy
   assert.equal(other.cache.peek('k'), null, 'an answer does not grow young by being read')
 })
 
+test('what was found in the storage keeps nothing but itself in memory', async () => {
+  const { cache, clock, store } = make()
+  const value = encodeAnswer(answer('of another'))
+  const chunk = Buffer.concat([Buffer.alloc(60_000), value])
+  const storedAtMs = clock.wallMs()
+  const row = { value: chunk.subarray(60_000), storedAtMs, expiresAtMs: storedAtMs + 1_000 }
+  store.entries.set('k', { key: 'k', tenant: 't', ...row })
+  await cache.find('k')
+  const kept = cache.peek('k')
+  assert.equal(textOf(kept), 'of another')
+  assert.equal(kept?.answer.body.buffer.byteLength, value.length)
+})
+
 test('a row with another age than the settings allow, or none at all, is not there', async () => {
   const wallMs = new ManualClock().wallMs()
   const value = encodeAnswer(answer('x'))

@@ -217,6 +217,20 @@ describe('the SQLite driver', () => {
     assert.deepEqual(await store.maintenance.check(), [])
   })
 
+  it('tells the other listeners when one of them fails, and goes on', async () => {
+    await using folder = await Folder.make()
+    const lines: string[] = []
+    const log = pino({ level: 'error' }, { write: (line: string) => void lines.push(line) })
+    await using store = await TestStore.open(folder.database, { log })
+    store.onWake(() => {
+      throw new Error('a fault of the listener')
+    })
+    const heard = new Promise<string>((resolve) => store.onWake(({ kind }) => resolve(kind)))
+    await submittedOne(store)
+    assert.equal(await heard, 'ready')
+    assert.ok(lines.some((line) => line.includes('a fault of the listener')))
+  })
+
   it('does not come back after it was stopped', async () => {
     await using folder = await Folder.make()
     const clock = new ManualClock()

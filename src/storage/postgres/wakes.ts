@@ -12,6 +12,8 @@ const messageBytesMax = 7_000
  * themselves before long, and the work is not slowed down by talk of it.
  */
 const waitingMax = 200
+/** The same for those that people wait for, while the connection is away. */
+const pressingMax = 10_000
 const reconnectDelayMs = 250
 const reconnectDelayMaxMs = 10_000
 
@@ -53,13 +55,17 @@ export class WakeLine {
     return () => this.#listeners.delete(listener)
   }
 
+  /** Hints that are not sent yet. */
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
   /** Tells this process now and the others soon. To be called after the commit. */
   tell(wakes: readonly Wake[]): void {
     for (const wake of wakes) {
       if (this.#listeners.size > 0) this.#hear(wake)
-      if (this.#waiting.size < waitingMax || isPressing.has(wake.kind)) {
-        this.#waiting.set(keyOf(wake), wake)
-      }
+      const max = isPressing.has(wake.kind) ? pressingMax : waitingMax
+      if (this.#waiting.size < max) this.#waiting.set(keyOf(wake), wake)
     }
     void this.#send()
   }

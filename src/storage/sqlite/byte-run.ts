@@ -37,4 +37,4 @@ export class ByteReader {
 
 /** For what is cloned: a view of a larger buffer, such as all small ones of Node's, would take all of it along. */
 export const ownBytes = (bytes: Uint8Array): Uint8Array =>
-  bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice()
+  bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes)

@@ -161,7 +161,14 @@ export class SqliteStore implements Store {
 
   #tell(wakes: readonly Wake[]): void {
     for (const wake of wakes) {
-      for (const listener of this.#listeners) listener(wake)
+      for (const listener of this.#listeners) {
+        try {
+          listener(wake)
+        } catch (error) {
+          // Neither the other listeners nor the process are to pay for it.
+          this.#options.log.error({ err: error }, 'a listener of the store failed')
+        }
+      }
     }
   }
 }
