@@ -128,8 +128,7 @@ export class Breaker {
 
   /** Opens a closed breaker. Returns for how long, in ms. */
   trip(nowMs: number, limits: BreakerLimits): number {
-    // What was well for as long as it was out begins anew.
-    if (nowMs - this.#closedAtMs >= this.#openMs) this.#openings = 0
+    this.#forgetOpenings(nowMs)
     return this.#open('trip', nowMs, limits)
   }
 
@@ -152,16 +151,24 @@ export class Breaker {
    * No transition of this one, so it is not counted as one.
    */
   adopt(openMs: number, nowMs: number): void {
-    this.#state = openMs > 0 ? 'open' : 'closed'
     this.#trial = null
-    this.#window.clear()
     if (openMs <= 0) {
-      this.#closedAtMs = nowMs
+      if (this.#state !== 'closed') this.#closedAtMs = nowMs
+      this.#state = 'closed'
       return
     }
-    this.#openMs = openMs
-    this.#openUntilMs = nowMs + openMs
-    this.#openings = Math.min(this.#openings + 1, openTimesMax)
+    if (this.#state === 'closed') this.#forgetOpenings(nowMs)
+    // Several processes may tell of the same trouble: while it is open that is no further opening.
+    if (this.waitMs(nowMs) === 0) this.#openings = Math.min(this.#openings + 1, openTimesMax)
+    this.#openMs = Math.max(this.waitMs(nowMs), openMs)
+    this.#openUntilMs = nowMs + this.#openMs
+    this.#state = 'open'
+    this.#window.clear()
+  }
+
+  /** What was well for as long as it was out begins anew. */
+  #forgetOpenings(nowMs: number): void {
+    if (nowMs - this.#closedAtMs >= this.#openMs) this.#openings = 0
   }
 
   #open(event: 'trip' | 'fail', nowMs: number, limits: BreakerLimits): number {

@@ -167,6 +167,55 @@ describe('an open breaker', () => {
   })
 })
 
+describe('what another process says', () => {
+  /** For how long it opens when the trial that follows fails. */
+  function failTrial(breaker: Breaker, nowMs: number): number {
+    const trial = {}
+    breaker.enter(trial, nowMs)
+    breaker.note('failure', trial, nowMs, limits)
+    return breaker.waitMs(nowMs)
+  }
+
+  it('opens it for as long as told, and a failed trial for twice as long', () => {
+    const breaker = new Breaker()
+    breaker.adopt(1_000, 0)
+    assert.deepEqual([breaker.state, breaker.waitMs(0), breaker.entries.open], ['open', 1_000, 0])
+    assert.equal(failTrial(breaker, 1_000), 2_000)
+  })
+
+  it('counts as one opening when several say it, or it has said so itself', () => {
+    for (const begin of ['adopt', 'trip'] as const) {
+      const breaker = new Breaker()
+      if (begin === 'trip') breaker.trip(0, limits)
+      else breaker.adopt(1_000, 0)
+      for (const nowMs of [5, 10]) breaker.adopt(1_000, nowMs)
+      assert.equal(breaker.waitMs(10), 1_000)
+      assert.equal(failTrial(breaker, 1_010), 2_000)
+    }
+  })
+
+  it('is a further opening after its time, and never makes it shorter', () => {
+    const breaker = new Breaker()
+    breaker.adopt(1_000, 0)
+    breaker.adopt(2_000, 1_000)
+    breaker.adopt(500, 1_500)
+    assert.equal(breaker.waitMs(1_500), 1_500)
+    assert.equal(failTrial(breaker, 3_000), 4_000)
+  })
+
+  it('is forgotten once it was well for as long as it was open', () => {
+    for (const [wellMs, expected] of [[999, 4_000], [1_000, 2_000]] as const) {
+      const breaker = new Breaker()
+      breaker.adopt(1_000, 0)
+      breaker.adopt(0, 1_000)
+      // Told once more by another: it is closed since before.
+      breaker.adopt(0, 1_900)
+      breaker.adopt(1_000, 1_000 + wellMs)
+      assert.equal(failTrial(breaker, 2_000 + wellMs), expected)
+    } // prettier-ignore
+  })
+})
+
 describe('the window of calls', () => {
   const read = ({ calls, failures, slow }: CallWindow) => [calls, failures, slow]
 

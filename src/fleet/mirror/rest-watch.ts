@@ -80,14 +80,16 @@ export class RestWatch {
       return
     }
     const { ejectedForMs, ejections, busyForMs } = news
-    if (ejectedForMs > 0) {
-      instance.ejectedUntilMs = Math.max(instance.ejectedUntilMs, nowMs + ejectedForMs)
+    // What others said is not said again; what this process has not said yet still is.
+    const seen = this.#instances.get(instance) ?? { ejectedUntilMs: 0, busyUntilMs: 0 }
+    if (ejectedForMs > 0 && nowMs + ejectedForMs > instance.ejectedUntilMs) {
+      instance.ejectedUntilMs = seen.ejectedUntilMs = nowMs + ejectedForMs
       instance.ejections = Math.max(instance.ejections, ejections)
     }
-    if (busyForMs > 0) instance.busyUntilMs = Math.max(instance.busyUntilMs, nowMs + busyForMs)
-    // What others said is not said again.
-    const { ejectedUntilMs, busyUntilMs } = instance
-    this.#instances.set(instance, { ejectedUntilMs, busyUntilMs })
+    if (busyForMs > 0 && nowMs + busyForMs > instance.busyUntilMs) {
+      instance.busyUntilMs = seen.busyUntilMs = nowMs + busyForMs
+    }
+    this.#instances.set(instance, seen)
   }
 
   /** For how long a breaker has opened since the last look, 0 when it has closed, null when neither. */

@@ -207,6 +207,21 @@ test('an ejection and a busy instance are known everywhere for as long as they l
   }
 })
 
+test('what a process has to tell of an instance is told although it hears of the same one before', async () => {
+  const machine = await startMachine()
+  machine.registry.move(machine.add('a'), 'ready')
+  const [one, other] = [await machine.join(), await machine.join()]
+  mirrored(one, 'a').ejectedUntilMs = one.clock.now() + 5_000
+  mirrored(other, 'a').busyUntilMs = other.clock.now() + 5_000
+  // The first tells; the second hears of it before its own turn to tell has come.
+  one.clock.advance(10)
+  await machine.settle()
+  assert.ok(mirrored(other, 'a').ejectedUntilMs > other.clock.now())
+  other.clock.advance(10)
+  await machine.settle()
+  assert.ok(mirrored(one, 'a').busyUntilMs > one.clock.now(), 'it is busy, and nobody knows')
+})
+
 test('a breaker that opens opens everywhere; the trial that closes it closes it everywhere, and is counted once', async () => {
   const machine = await startMachine()
   const real = machine.add('a')
