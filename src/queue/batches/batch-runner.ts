@@ -62,7 +62,7 @@ export class BatchRunner implements Service {
   readonly #parts: BatchRunnerParts
   readonly #options: BatchRunnerOptions
   readonly #owner = makeId('runner')
-  /** Batches that something stood in the way of, and when they are tried again. */
+  /** Batches that something stood in the way of, and when they are tried again: monotonic, for a wall clock may be set. */
   readonly #waiting = new Map<string, { failures: number; untilMs: number }>()
   #stopping = new AbortController()
   #startedAtMs = 0
@@ -136,7 +136,7 @@ export class BatchRunner implements Service {
   async #work(document: Document): Promise<void> {
     const { clock, log } = this.#parts
     const { id } = document
-    if ((this.#waiting.get(id)?.untilMs ?? 0) > clock.wallMs() || this.#stopping.signal.aborted) return
+    if ((this.#waiting.get(id)?.untilMs ?? 0) > clock.now() || this.#stopping.signal.aborted) return
     const held = this.#hold(document)
     let outcome: WorkOutcome
     try {
@@ -153,7 +153,7 @@ export class BatchRunner implements Service {
     const failures = (this.#waiting.get(id)?.failures ?? 0) + 1
     // Looked at again before long in any case: a budget may be raised, and the batch may expire.
     const delayMs = Math.min(outcome.retryAfterMs ?? 500 * 2 ** failures, this.#options.retryMsMax)
-    this.#waiting.set(id, { failures, untilMs: clock.wallMs() + delayMs })
+    this.#waiting.set(id, { failures, untilMs: clock.now() + delayMs })
     const { error } = outcome
     if (error instanceof ApiError) log.info({ batch: id, code: error.code, delayMs }, 'a batch waits')
     else if (error instanceof StoreUnavailable)

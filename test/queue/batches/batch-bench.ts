@@ -2,7 +2,6 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import type { Clock } from '../../../src/core/clock.ts'
 import { BatchRunner, type BatchRunnerOptions } from '../../../src/queue/batches/batch-runner.ts'
 import { Batches } from '../../../src/queue/batches/batches.ts'
 import { FileStore, type StoredFile } from '../../../src/queue/batches/file-store.ts'
@@ -12,7 +11,7 @@ import { SqliteStore } from '../../../src/storage/sqlite/sqlite-store.ts'
 import type { Store } from '../../../src/storage/store.ts'
 import type { AttemptOutcome, TaskRow } from '../../../src/storage/task-store.ts'
 import { openLog } from '../../../src/telemetry/log.ts'
-import { ManualClock } from '../../helpers/clock.ts'
+import { JumpyClock } from '../harness.ts'
 
 const queueSettings = {
   concurrencyMax: 64,
@@ -40,7 +39,7 @@ export const succeed: Behaviour = (_task, body) => ({
 
 /** The parts of batches, with a clock that stands still. */
 export class BatchBench implements AsyncDisposable {
-  readonly clock: Clock & { advance(ms: number): void }
+  readonly clock: JumpyClock
   readonly store: Store
   readonly folder: string
   readonly settings = { fileBytesMax: 2 ** 28, filesBytesMax: 2 ** 30, keepFilesMs: 86_400_000 }
@@ -52,9 +51,9 @@ export class BatchBench implements AsyncDisposable {
   knowsModels = true
   /** Blobs that a test has accounted for. */
   readonly seen = new Set<string>()
-  readonly #log = openLog({ level: 'silent', format: 'json' }, new ManualClock()).log
+  readonly #log = openLog({ level: 'silent', format: 'json' }, new JumpyClock()).log
 
-  constructor(folder: string, store?: Store, clock = new ManualClock()) {
+  constructor(folder: string, store?: Store, clock = new JumpyClock()) {
     this.folder = folder
     this.clock = clock
     this.store = store ?? new SqliteStore({ path: join(folder, 'test.db'), clock, log: this.#log })
