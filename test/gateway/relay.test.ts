@@ -1,6 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
 import OpenAI from 'openai'
+import { metricReaches } from './metric-reaches.ts'
 import {
   answerChat,
   chatEvent,
@@ -10,7 +11,7 @@ import {
   usageEvent,
   wholeChat,
 } from '../helpers/upstream.ts'
-import { chat, post, readMetric, startGateway, upstream } from '../helpers/gateway.ts'
+import { chat, post, startGateway, upstream } from '../helpers/gateway.ts'
 
 test('a body reaches the instance byte for byte, unknown fields included', async () => {
   await using fake = await FakeUpstream.start()
@@ -46,8 +47,8 @@ test('a stream passes unchanged, and its usage is read but shown only to who ask
   const asked = chat({ stream: true, stream_options: { include_usage: true } })
   const shown = await (await post(gateway.url, '/v1/chat/completions', asked)).text()
   assert.ok(shown.includes(usageEvent))
-  assert.equal(await readMetric(gateway.url, 'autoglm_tokens_total{model="m",kind="prompt"}'), 10)
-  assert.equal(await readMetric(gateway.url, 'autoglm_tokens_total{model="m",kind="completion"}'), 6)
+  await metricReaches(gateway.url, 'autoglm_tokens_total{model="m",kind="prompt"}', 10)
+  await metricReaches(gateway.url, 'autoglm_tokens_total{model="m",kind="completion"}', 6)
 })
 
 test('the client sees each event as it comes, before the next one is written', async () => {
@@ -89,7 +90,7 @@ test('a stream whose lines end in CR alone passes, event by event, to its end ma
   const rest: Uint8Array[] = []
   for (let part = await reader.read(); !part.done; part = await reader.read()) rest.push(part.value)
   assert.equal(Buffer.concat(rest).toString(), toCr(chatEvent('two') + doneEvent))
-  assert.equal(await readMetric(gateway.url, 'autoglm_tokens_total{model="m",kind="completion"}'), 3)
+  await metricReaches(gateway.url, 'autoglm_tokens_total{model="m",kind="completion"}', 3)
 })
 
 test('events cut anywhere by the network arrive whole', async () => {
@@ -147,7 +148,7 @@ test('a client that hangs up frees the instance at once, streaming or not', asyn
       await fake.until((now) => now.abandoned === abandoned + 1)
     }
   }
-  assert.equal(await readMetric(gateway.url, 'autoglm_instance_in_flight{instance="a"}'), 0)
+  await metricReaches(gateway.url, 'autoglm_instance_in_flight{instance="a"}', 0)
 })
 
 test('a client that reads slowly stops the bytes of the instance', async () => {

@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { chat, post, readMetric, startGateway, upstream } from '../helpers/gateway.ts'
+import { metricReaches } from './metric-reaches.ts'
+import { chat, post, startGateway, upstream } from '../helpers/gateway.ts'
 import { answerChat, FakeUpstream } from '../helpers/upstream.ts'
 
 type ErrorReply = { error: { message: string; type: string; param: string | null; code: string } }
@@ -73,7 +74,7 @@ test('whatever the body is, the answer is never a 500', async () => {
     }),
     { numRuns: 300 },
   )
-  assert.equal(await readMetric(gateway.url, 'autoglm_requests_in_flight'), 1)
+  await metricReaches(gateway.url, 'autoglm_requests_in_flight', 1)
 })
 
 /** Sends bytes and returns all that comes back until the server closes. */

@@ -1,11 +1,16 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
+import { metricReaches } from './metric-reaches.ts'
 import { chat, post, readMetric, startGateway, upstream } from '../helpers/gateway.ts'
 import { answerChat, FakeUpstream, sendJson, wholeChat } from '../helpers/upstream.ts'
 
 test('a slow first byte is hedged: the second instance answers, and the first is cut off', async () => {
   await using slow = await FakeUpstream.start(() => {})
-  await using fast = await FakeUpstream.start()
+  await using fast = await FakeUpstream.start(async (...call) => {
+    // The first attempt has arrived: only then can it be seen to be cut off.
+    await slow.until(({ requests }) => requests.length === fast.requests.length)
+    return answerChat()(...call)
+  })
   await using gateway = await startGateway({
     upstreams: [upstream('slow', slow.url, { weight: 1000 }), upstream('fast', fast.url, { weight: 0.001 })],
     routing: { policy: 'weighted', hedgeAfterMs: 50 },
@@ -22,7 +27,7 @@ test('a slow first byte is hedged: the second instance answers, and the first is
   assert.equal(await readMetric(gateway.url, 'autoglm_hedge_wins_total'), 2)
   assert.equal(await readMetric(gateway.url, 'autoglm_retries_total'), 0)
   for (const id of ['slow', 'fast']) {
-    assert.equal(await readMetric(gateway.url, `autoglm_instance_in_flight{instance="${id}"}`), 0)
+    await metricReaches(gateway.url, `autoglm_instance_in_flight{instance="${id}"}`, 0)
   }
 })
 
@@ -32,7 +37,10 @@ test('tasks are not hedged: nobody waits for their first byte', async () => {
     await answered.promise
     await answerChat()(request, response, socket)
   })
-  await using idle = await FakeUpstream.start()
+  await using idle = await FakeUpstream.start(async (...call) => {
+    await slow.until(({ requests }) => requests.length === 2)
+    return answerChat()(...call)
+  })
   await using gateway = await startGateway({
     upstreams: [upstream('slow', slow.url, { weight: 1000 }), upstream('idle', idle.url, { weight: 0.001 })],
     routing: { policy: 'weighted', hedgeAfterMs: 1 },

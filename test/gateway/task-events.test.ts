@@ -164,9 +164,19 @@ describe('those who follow a task', () => {
     await using one = await TaskServer.start()
     const id = await submit(one)
     const response = await fetch(events(id, '', one))
-    const text = response.text()
+    const reader = (response.body as ReadableStream<Uint8Array>)
+      .pipeThrough(new TextDecoderStream())
+      .getReader()
+    let text = ''
+    const readOn = async () => {
+      const { value = '', done } = await reader.read()
+      text += value
+      return !done
+    }
+    while (!text.includes('id: 1')) await readOn()
     await one.gateway.stop()
-    assert.match(await text, /id: 1\n[^]*: the server is stopping[^\n]*\nretry: 1000\n\n$/)
+    while (await readOn()) continue
+    assert.match(text, /id: 1\n[^]*: the server is stopping[^\n]*\nretry: 1000\n\n$/)
   })
 
   it('come back for a result for which there is no room yet', async () => {
