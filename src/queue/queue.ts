@@ -1,7 +1,7 @@
 import type { Config } from '../config/schema.ts'
 import type { Clock } from '../core/clock.ts'
 import { ApiError, fail, toApiError } from '../core/errors.ts'
-import { StoreUnavailable, type Store } from '../storage/store.ts'
+import type { Store } from '../storage/store.ts'
 import type {
   BatchResult,
   NewTask,
@@ -14,6 +14,7 @@ import type {
 import { makeTaskId } from '../storage/task-id.ts'
 import { isFinal, type TaskStatus } from '../storage/task-states.ts'
 import type { Logger } from '../telemetry/log.ts'
+import { askStore } from './ask-store.ts'
 import { bodyChecks, checkWork, type BodyChecks } from './check-work.ts'
 import { fingerprint } from './fingerprint.ts'
 import { TaskBells } from './follow.ts'
@@ -31,8 +32,6 @@ export type TaskNews =
   /** Since the attempt began; best effort, from the process that runs the task only. */
   | { kind: 'progress'; completionTokens: number }
 
-/** How long a caller is asked to wait while the storage is away. */
-const storageRetryAfterMs = 2_000
 /** Bounds of what a caller is asked to wait while the queue is full. */
 const fullRetryAfterMs = { min: 1_000, max: 60_000 } as const
 
@@ -101,7 +100,7 @@ export class Queue {
     const tasks = prepared.filter((item): item is NewTask => !(item instanceof ApiError))
     const { tenantTasksMax, tenantBytesMax, tasksMax, bytesMax } = this.#settings()
     const limits = { tenantTasksMax, tenantBytesMax, tasksMax, bytesMax }
-    const outcomes = tasks.length === 0 ? [] : await this.#ask(() => this.#store.tasks.submit(tasks, limits))
+    const outcomes = tasks.length === 0 ? [] : await askStore(() => this.#store.tasks.submit(tasks, limits))
     let next = 0
     return prepared.map((item) =>
       item instanceof ApiError ? item : this.#readOutcome(outcomes[next++] as SubmitOutcome),
@@ -110,15 +109,15 @@ export class Queue {
 
   /** Throws task_not_found. */
   async get(tenant: string, id: string): Promise<TaskDetail> {
-    return (await this.#ask(() => this.#store.tasks.get(tenant, id))) ?? unknownTask(id)
+    return (await askStore(() => this.#store.tasks.get(tenant, id))) ?? unknownTask(id)
   }
 
   list(filter: TaskFilter): Promise<TaskRow[]> {
-    return this.#ask(() => this.#store.tasks.list(filter))
+    return askStore(() => this.#store.tasks.list(filter))
   }
 
   count(tenant: string, parent?: string): Promise<Record<TaskStatus, number>> {
-    return this.#ask(() => this.#store.tasks.count(tenant, parent))
+    return askStore(() => this.#store.tasks.count(tenant, parent))
   }
 
   /**
@@ -127,13 +126,13 @@ export class Queue {
    */
   async cancel(tenant: string, id: string): Promise<TaskRow> {
     return (
-      (await this.#ask(() => this.#store.tasks.cancel(tenant, id, this.#clock.wallMs()))) ?? unknownTask(id)
+      (await askStore(() => this.#store.tasks.cancel(tenant, id, this.#clock.wallMs()))) ?? unknownTask(id)
     )
   }
 
   /** From `dead`, `cancelled` or `expired` back into the line. Throws task_not_found, and conflict in any other state. */
   async requeue(tenant: string, id: string): Promise<TaskRow> {
-    const found = await this.#ask(() => this.#store.tasks.requeue(tenant, id, this.#clock.wallMs()))
+    const found = await askStore(() => this.#store.tasks.requeue(tenant, id, this.#clock.wallMs()))
     if (!found) return unknownTask(id)
     if (found.moved) return found.task
     throw fail('conflict', {
@@ -143,7 +142,7 @@ export class Queue {
 
   /** Throws task_not_found, and conflict while the task waits or runs. */
   async remove(tenant: string, id: string): Promise<void> {
-    const outcome = await this.#ask(() => this.#store.tasks.remove(tenant, id))
+    const outcome = await askStore(() => this.#store.tasks.remove(tenant, id))
     if (outcome === null) unknownTask(id)
     if (outcome === 'live') {
       throw fail('conflict', { message: `Task ${id} has not ended; cancel it before it is removed.` })
@@ -152,7 +151,7 @@ export class Queue {
 
   /** Results of a batch's ended tasks in the order of their positions. */
   results(parent: string, afterPosition: number, limit: number): Promise<BatchResult[]> {
-    return this.#ask(() => this.#store.tasks.results(parent, afterPosition, limit))
+    return askStore(() => this.#store.tasks.results(parent, afterPosition, limit))
   }
 
   /**
@@ -176,7 +175,7 @@ export class Queue {
           if (completionTokens !== null) yield { kind: 'progress', completionTokens }
           continue
         }
-        const found = await this.#ask(() => this.#store.tasks.eventsAfter(id, seq))
+        const found = await askStore(() => this.#store.tasks.eventsAfter(id, seq))
         if (!found || found.task.tenant !== tenant) return unknownTask(id)
         for (const event of found.events) {
           seq = event.seq
@@ -198,7 +197,7 @@ export class Queue {
         if (checked instanceof Promise) await checked
       } catch (thrown) {
         refusals ??= new Map()
-        refusals.set(tenant, toApiError(thrown))
+        refusals.set(tenant, this.#explain(thrown, 'checking a budget failed'))
       }
     }
     return refusals
@@ -208,9 +207,14 @@ export class Queue {
     try {
       return this.#prepare(spec)
     } catch (thrown) {
-      if (!(thrown instanceof ApiError)) this.#log.error({ err: thrown }, 'checking a task failed')
-      return toApiError(thrown)
+      return this.#explain(thrown, 'checking a task failed')
     }
+  }
+
+  /** The refusal that follows from an error; one that is none of the table's is a fault of ours. */
+  #explain(thrown: unknown, what: string): ApiError {
+    if (!(thrown instanceof ApiError)) this.#log.error({ err: thrown }, what)
+    return toApiError(thrown)
   }
 
   #prepare(spec: TaskSpec): NewTask {
@@ -266,15 +270,6 @@ export class Queue {
   #fullRetryAfterMs(): number {
     const { min, max } = fullRetryAfterMs
     return Math.round(Math.min(max, Math.max(min, 1000 / this.#progress.endsPerSecond)))
-  }
-
-  async #ask<T>(run: () => Promise<T>): Promise<T> {
-    try {
-      return await run()
-    } catch (thrown) {
-      if (!(thrown instanceof StoreUnavailable)) throw thrown
-      throw fail('storage_unavailable', { retryAfterMs: storageRetryAfterMs, cause: thrown })
-    }
   }
 }
 

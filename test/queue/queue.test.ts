@@ -1,12 +1,15 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
+import pino from 'pino'
 import { ApiError, type ErrorCode } from '../../src/core/errors.ts'
-import type { TaskNews } from '../../src/queue/queue.ts'
+import { ProgressBoard } from '../../src/queue/progress.ts'
+import { Queue, type TaskNews } from '../../src/queue/queue.ts'
 import { bands, type TaskSpec } from '../../src/queue/task.ts'
-import { StoreUnavailable } from '../../src/storage/store.ts'
+import { StoreUnavailable, type Store } from '../../src/storage/store.ts'
+import { ManualClock } from '../helpers/clock.ts'
 import { chatEvent, doneEvent, FakeUpstream } from '../helpers/upstream.ts'
 import { chatBody, chatTask } from '../helpers/task-spec.ts'
-import { deafen, startWorker } from './harness.ts'
+import { deafen, settings, startWorker } from './harness.ts'
 
 const refused =
   (code: ErrorCode, param: string | null, message = /./) =>
@@ -216,4 +219,27 @@ test('a tenant gets no more urgent band than it may have, and no model that it m
   assert.equal((await submit('humble', bands.urgent)).task.band, bands.low)
   assert.equal((await submit('humble', bands.batch)).task.band, bands.batch)
   await assert.rejects(submit('barred', bands.normal), refused('model_not_found', 'body.model'))
+})
+
+test('a fault in checking a budget is a refusal for its tenant alone, and is logged', async () => {
+  const lines: string[] = []
+  const clock = new ManualClock()
+  const queue = new Queue({
+    store: { onWake: () => () => {} } as unknown as Store,
+    clock,
+    settings: () => settings,
+    rulesOf: (tenant) => ({
+      ...{ weight: 1, bandMin: 0, mayUse: () => false },
+      checkBudget: () => {
+        if (tenant === 'odd') throw new TypeError('a fault of ours')
+      },
+    }),
+    isServed: () => true,
+    progress: new ProgressBoard(clock),
+    log: pino({}, { write: (line: string) => void lines.push(line) }),
+  })
+  const outcomes = await queue.submitAll([chatTask({ tenant: 'odd' }), chatTask()])
+  assert.deepEqual(outcomes.map((outcome) => (outcome as ApiError).code), ['internal', 'model_not_found']) // prettier-ignore
+  assert.equal(lines.length, 1)
+  assert.match(lines[0] ?? '', /a fault of ours/)
 })

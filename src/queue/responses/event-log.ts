@@ -3,7 +3,7 @@ import { fail, type ApiError } from '../../core/errors.ts'
 import { packEvent } from '../../router/responses/events.ts'
 import type { ResponseEvent } from '../../router/responses/stream.ts'
 import type { Store } from '../../storage/store.ts'
-import { askStore } from './stored-responses.ts'
+import { askStore } from '../ask-store.ts'
 
 export const eventsKind = 'response-events'
 

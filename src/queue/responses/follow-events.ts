@@ -5,8 +5,8 @@ import { describeResponse } from '../../router/responses/response.ts'
 import type { Store } from '../../storage/store.ts'
 import type { TaskDetail } from '../../storage/task-store.ts'
 import { isFinal } from '../../storage/task-states.ts'
+import { askStore } from '../ask-store.ts'
 import type { ResponseEventLog } from './event-log.ts'
-import { askStore } from './stored-responses.ts'
 import { describeTaskResponse, readTaskRequest, toResponseId } from './task-response.ts'
 
 /** `created` and `queued` are told of every task, whether it has begun or not; they are not kept. */
@@ -48,7 +48,7 @@ export async function* followEvents(
     if (sequenceNumber > after) yield { sequenceNumber, packed }
   }
   let number = toPieceNumber(after)
-  const bell = new Bell(parts.clock)
+  const bell = new Bell(parts.clock, signal)
   const unwatch = log.watch(responseId, bell.ring)
   const unlisten = store.onWake((wake) => {
     if (wake.kind === 'changed' && wake.id === taskId) bell.ring()
@@ -72,13 +72,14 @@ export async function* followEvents(
         yield { sequenceNumber: number + leadEvents, packed: await describeEnd(store, followed) }
         return
       } else {
-        const hasNews = await bell.wait(waitMs, signal)
+        const hasNews = await bell.wait(waitMs)
         waitMs = hasNews ? pollMs.first : Math.min(waitMs * 2, pollMs.last)
       }
     }
   } finally {
     unwatch()
     unlisten()
+    bell.close()
   }
 }
 
@@ -139,14 +140,17 @@ async function describeEnd(store: Store, { tenant, taskId }: Followed): Promise<
   return packEvent({ type: isWhole ? `response.${response.status}` : 'response.failed', response })
 }
 
-/** Wakes one follower. What rings between two waits is not lost. */
+/** Wakes one follower, and for good when `signal` aborts. What rings between two waits is not lost. */
 class Bell {
   readonly #clock: Clock
+  readonly #signal: AbortSignal
   #hasRung = false
   #wake: (() => void) | null = null
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, signal: AbortSignal) {
     this.#clock = clock
+    this.#signal = signal
+    signal.addEventListener('abort', this.ring)
   }
 
   readonly ring = (): void => {
@@ -155,21 +159,23 @@ class Bell {
   }
 
   /** Resolves after `ms` at the latest; with whether it rang. */
-  async wait(ms: number, signal: AbortSignal): Promise<boolean> {
-    if (!this.#hasRung && !signal.aborted) {
+  async wait(ms: number): Promise<boolean> {
+    if (!this.#hasRung) {
       await new Promise<void>((resolve) => {
         const cancelTimer = this.#clock.after(ms, resolve)
-        const wake = () => {
+        this.#wake = () => {
           cancelTimer()
           resolve()
         }
-        this.#wake = wake
-        signal.addEventListener('abort', wake, { once: true })
       })
     }
     this.#wake = null
     const hasRung = this.#hasRung
     this.#hasRung = false
     return hasRung
+  }
+
+  close(): void {
+    this.#signal.removeEventListener('abort', this.ring)
   }
 }

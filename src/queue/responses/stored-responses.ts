@@ -2,7 +2,8 @@ import type { Clock } from '../../core/clock.ts'
 import { fail } from '../../core/errors.ts'
 import type { Item } from '../../router/responses/items.ts'
 import { identifyItems, type ResponseObject } from '../../router/responses/response.ts'
-import { StoreUnavailable, type Store } from '../../storage/store.ts'
+import type { Store } from '../../storage/store.ts'
+import { askStore } from '../ask-store.ts'
 
 /** A response with all that went into it: what is needed to show it, and to go on from it. */
 export type StoredResponse = {
@@ -90,15 +91,5 @@ export class StoredResponses {
     const items = [...context, ...input, ...response.output]
     if (JSON.stringify(items).length > storedCharsMax) throw fail('context_length_exceeded', { param })
     return items
-  }
-}
-
-/** What the storage says when it is away, as callers know it. */
-export async function askStore<T>(run: () => Promise<T>): Promise<T> {
-  try {
-    return await run()
-  } catch (thrown) {
-    if (!(thrown instanceof StoreUnavailable)) throw thrown
-    throw fail('storage_unavailable', { retryAfterMs: 2_000, cause: thrown })
   }
 }

@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert'
+import { getEventListeners } from 'node:events'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { ResponseEventLog } from '../../../src/queue/responses/event-log.ts'
@@ -51,4 +52,33 @@ test('every event comes once and in order, and no page is more than a slow reade
     }),
     { numRuns: 50 },
   )
+})
+
+test('a follower that waits for long leaves nothing on its signal, and ends when that is aborted', async () => {
+  let looks = 0
+  const store = {
+    tasks: { find: () => Promise.resolve({ status: 'running' }) },
+    blobs: {
+      read: () => {
+        looks += 1
+        return Promise.resolve([])
+      },
+    },
+    onWake: () => () => {},
+  } as unknown as Store
+  const clock = new ManualClock()
+  const log = new ResponseEventLog({ store, clock, keepMs: () => 1_000 })
+  const leave = new AbortController()
+  const followed = { taskId: 'task_a', tenant: 't', lead: [] }
+  const next = followEvents({ store, log, clock }, { followed, after: -1 }, leave.signal).next()
+  for (let wait = 1; wait <= 30; wait += 1) {
+    await new Promise((resolve) => setImmediate(resolve))
+    clock.advance(1_000)
+  }
+  assert.ok(looks >= 30, `looked ${looks} times`)
+  assert.equal(getEventListeners(leave.signal, 'abort').length, 1)
+  leave.abort()
+  assert.deepEqual(await next, { value: undefined, done: true })
+  assert.equal(getEventListeners(leave.signal, 'abort').length, 0)
+  assert.equal(clock.pending, 0)
 })
