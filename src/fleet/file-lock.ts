@@ -9,7 +9,7 @@ const touchEveryMs = 10_000
 const untouchedMsMax = 60_000
 const pollEveryMs = 500
 
-export type Holder = { pid: number; host: string; id: string }
+type Holder = { pid: number; host: string; id: string }
 
 const heldHere = new Set<string>()
 

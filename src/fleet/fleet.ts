@@ -247,7 +247,7 @@ export class Fleet implements Service {
 }
 
 /** The ids in the answer to `GET /models`; empty when it is something else. */
-export function readModelNames(json: unknown): string[] {
+function readModelNames(json: unknown): string[] {
   if (typeof json !== 'object' || json === null || !('data' in json) || !Array.isArray(json.data)) return []
   return json.data
     .map((entry: unknown) => (typeof entry === 'object' && entry !== null && 'id' in entry ? entry.id : null))

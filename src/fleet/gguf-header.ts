@@ -3,14 +3,14 @@
  * to load it. Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  */
 
-export type GgufHeader = {
+type GgufHeader = {
   version: number
   tensorCount: number
   /** The file must be at least this long; a shorter one was cut off. */
   bytesMin: number
 }
 
-export type GgufVerdict =
+type GgufVerdict =
   | { kind: 'header'; header: GgufHeader }
   /** `bytes` does not reach to the end of the head. */
   | { kind: 'more' }

@@ -34,7 +34,7 @@ const retryAfterMsMax = 60_000
 export const hubEndpoint = (env: HubEnvironment) =>
   (env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, '')
 
-export function hubUrl({ user, repo, revision, file }: HubSource, env: HubEnvironment): URL {
+function hubUrl({ user, repo, revision, file }: HubSource, env: HubEnvironment): URL {
   const path = [
     user,
     repo,

@@ -9,7 +9,7 @@ import type { Instance } from './instance.ts'
 import { forgive } from './outlier.ts'
 import type { Registry } from './registry.ts'
 
-export type LaunchLimits = {
+type LaunchLimits = {
   startTimeoutMs: number
   restartDelayMs: number
   restartDelayMaxMs: number

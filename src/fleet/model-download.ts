@@ -25,7 +25,7 @@ const lockWaitMs = 3_600_000
 
 export type DownloadProgress = { doneBytes: number; totalBytes: number | null }
 
-export type DownloadOptions = {
+type DownloadOptions = {
   source: HubSource
   /** Where the file is to lie. Beside it, while it grows: `.part`, `.part.etag` and `.lock`; then `.sha256`. */
   path: string
@@ -54,7 +54,7 @@ const formatChecksum = (sha256: string, path: string, bytes: number) =>
   `${sha256}  ${basename(path)}\n# ${bytes} bytes\n`
 
 /** Whether the file at `path` is there with the size that was checked when it was downloaded. */
-export async function isDownloaded(path: string): Promise<boolean> {
+async function isDownloaded(path: string): Promise<boolean> {
   const size = await sizeOf(path)
   if (size === null) return false
   const text = await readFile(`${path}.sha256`, 'utf8').catch(() => '')

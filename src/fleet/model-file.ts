@@ -8,7 +8,7 @@ import { readGgufHeader } from './gguf-header.ts'
 import { downloadModel, type DownloadProgress } from './model-download.ts'
 import { listParts, parseModelSource, type HubSource } from './model-source.ts'
 
-export type ModelFile = {
+type ModelFile = {
   /** Absolute path of the GGUF file; of the first one, when there are several. */
   path: string
   /** Length of all its files. */
@@ -18,7 +18,7 @@ export type ModelFile = {
   version: string
 }
 
-export type ResolveOptions = {
+type ResolveOptions = {
   /** Downloads go to `models/` in it. */
   dataDir: string
   onProgress?: (progress: DownloadProgress) => void
@@ -80,7 +80,7 @@ function explainStranger(path: string, head: Buffer, reason: string): SetupError
  * Checks that the file at `path` is a whole GGUF file, from its head and its length alone; resolves with the length.
  * Throws a SetupError that names the path and the way out.
  */
-export async function checkGguf(path: string): Promise<number> {
+async function checkGguf(path: string): Promise<number> {
   const size = await sizeOfFile(path)
   const cutOff = new SetupError(`${path} is cut off after ${size} bytes; fetch it again`)
   for (let bytes = headBytesFirst; ; bytes *= 4) {

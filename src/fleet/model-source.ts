@@ -3,8 +3,7 @@ import { SetupError } from '../core/errors.ts'
 /** A file of a model hub: `hf:user/repo:file.gguf`, or `hf:user/repo@revision:folder/file.gguf`. */
 export type HubSource = { user: string; repo: string; revision: string; file: string }
 
-export type ModelSource =
-  { kind: 'bundled' } | { kind: 'hub'; hub: HubSource } | { kind: 'path'; path: string }
+type ModelSource = { kind: 'bundled' } | { kind: 'hub'; hub: HubSource } | { kind: 'path'; path: string }
 
 const hubPattern = /^hf:([\w.-]+)\/([\w.-]+?)(?:@([\w./-]+))?:([^:?#\\]+)$/
 

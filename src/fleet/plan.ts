@@ -3,7 +3,7 @@ import type { InstanceSpec } from './instance.ts'
 import { shareThreads } from './threads.ts'
 
 /** A model of the configuration whose file is at hand. */
-export type LocalModel = {
+type LocalModel = {
   config: ModelConfig
   path: string
   /** Changes with the content of the file. */

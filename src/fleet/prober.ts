@@ -4,7 +4,7 @@ import type { Logger } from '../telemetry/log.ts'
 import type { Instance } from './instance.ts'
 import type { Registry } from './registry.ts'
 
-export type ProbeLimits = {
+type ProbeLimits = {
   probeIntervalMs: number
   probeTimeoutMs: number
   probeFailuresMax: number

@@ -114,7 +114,7 @@ class AnswerSink implements Sink {
 const streamBytesMax = 256 * 1024 * 1024
 
 /** The usage of an answer, or null where the instance tells none. A count that is no count is 0. */
-export function readUsage(body: Buffer): TaskUsage | null {
+function readUsage(body: Buffer): TaskUsage | null {
   let usage: unknown
   try {
     usage = (JSON.parse(body.toString('utf8')) as { usage?: unknown }).usage

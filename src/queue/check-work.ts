@@ -6,7 +6,7 @@ import type { CallWork, TaskEndpoint, Work } from './task.ts'
 type Body = CallWork['body']
 
 /** Throws an ApiError for a body that the live route would refuse. */
-export type BodyCheck = (body: Body) => void
+type BodyCheck = (body: Body) => void
 export type BodyChecks = Readonly<Record<TaskEndpoint, BodyCheck>>
 
 /** The depth of a body is the business of whoever parsed it: it can't be deeper than what it came in. */

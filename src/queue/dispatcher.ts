@@ -25,7 +25,7 @@ const claimMax = 64
 /** At the end, for the store to take what is left. */
 const releaseMs = 5_000
 
-export type DispatcherParts = {
+type DispatcherParts = {
   store: Store
   runner: Pick<Runner, 'run'>
   allowance: Pick<Allowance, 'look' | 'free' | 'tasksMax'>

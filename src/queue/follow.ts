@@ -8,7 +8,7 @@ const pollMs = 1_000
 const progressMs = 200
 
 /** Why a follower looks again. */
-export type Ring = 'changed' | 'progress' | 'poll' | 'aborted'
+type Ring = 'changed' | 'progress' | 'poll' | 'aborted'
 
 /** Wakes those who follow tasks: one listener on the store for all of them. */
 export class TaskBells {
@@ -42,7 +42,7 @@ export class TaskBells {
   }
 }
 
-export class TaskBell {
+class TaskBell {
   readonly #clock: Clock
   readonly #signal: AbortSignal
   #hasChanged = false

@@ -3,7 +3,7 @@ import type { Wire } from '../core/wire.ts'
 import { ProgressBoard, type ProgressView } from './progress.ts'
 
 /** What the process that runs the tasks tells those that show them: how far a task is, and that a stream goes on. */
-export type NewsTopic = 'progress' | 'events'
+type NewsTopic = 'progress' | 'events'
 type NewsItem = readonly [topic: NewsTopic, id: string, value: number | null]
 type Listener = (value: number | null) => void
 

@@ -6,7 +6,7 @@ import { AnswerRefused } from './refused.ts'
 /** What is kept of an error's message. */
 const messageCharsMax = 2_000
 
-export type FailedAttempt = {
+type FailedAttempt = {
   error: ApiError
   attempt: number
   attemptsMax: number

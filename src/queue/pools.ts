@@ -1,5 +1,5 @@
 /** What is looked at in an instance to know how much it can take. `Instance` with its slots satisfies it. */
-export type PoolMember = {
+type PoolMember = {
   models: Iterable<string>
   /** Calls that it works on at once. */
   slots: number

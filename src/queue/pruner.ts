@@ -11,7 +11,7 @@ export type KeepTimes = {
 }
 
 /** Whose tasks are kept for a time that is shorter than the longest one. */
-export type ShorterTime = { keepMs: number; whose: 'theirs' | 'others'; tenants: readonly string[] }
+type ShorterTime = { keepMs: number; whose: 'theirs' | 'others'; tenants: readonly string[] }
 
 /** Read for each that may be removed: rows of tenants with other times lie between those that are looked for. */
 const readFactor = 5

@@ -18,7 +18,7 @@ const stepsMax = 20
 /** A tick is late, or the wall clock off, by more than this or half a lease: the time is not what it seems. */
 const jumpMsMax = 2_000
 
-export type RescueParts = {
+type RescueParts = {
   tasks: Pick<TaskStore, 'promote' | 'expire' | 'rescue' | 'nextDueMs'>
   pruner: Pruner
   metrics: QueueMetrics

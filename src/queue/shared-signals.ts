@@ -4,7 +4,7 @@ import type { Wire } from '../core/wire.ts'
 import { LiveBook, type LiveSight, type LiveSignals } from './live-signals.ts'
 
 /** What has happened to live requests of a model since it was last told. */
-export type SignalNews = {
+type SignalNews = {
   model: string
   began: number
   /** First bytes, and their times together: averages are all that is made of them. */

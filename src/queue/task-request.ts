@@ -5,7 +5,7 @@ import { taskEndpoints, toBand, type StepWork, type TaskEndpoint, type TaskSpec,
 type Fields = Record<string, unknown>
 
 /** What a request doesn't say itself: whose it is, by which key it is known, and when it came. */
-export type RequestOrigin = { tenant: string; idempotencyKey: string | null; nowMs: number }
+type RequestOrigin = { tenant: string; idempotencyKey: string | null; nowMs: number }
 
 export const taskRequestLimits = {
   stepsMax: 64,

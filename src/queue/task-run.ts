@@ -8,11 +8,11 @@ import type { JobContext, JobResult, Runner } from './runner.ts'
 import { readPayload } from './task.ts'
 
 /** Why this side ends an attempt that runs. */
-export type Ending = 'cancelled' | 'expired' | 'timeout' | 'lost' | 'stopping'
+type Ending = 'cancelled' | 'expired' | 'timeout' | 'lost' | 'stopping'
 
 export type RunEnd = { outcome: AttemptOutcome; instance: string | null }
 
-export type RunParts = {
+type RunParts = {
   clock: Clock
   /** The model that the task's name for it stands for. */
   model: string

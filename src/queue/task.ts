@@ -7,7 +7,7 @@ export const bands = { urgent: 0, high: 25, normal: 50, low: 75, batch: 100 } as
   number
 >
 
-export type BandName = keyof typeof bands
+type BandName = keyof typeof bands
 
 /** The routes that a task may ask. */
 export const taskEndpoints = [
@@ -28,7 +28,7 @@ export type StepWork = CallWork & { name: string }
 export type Work = CallWork | { endpoint: 'sequence'; steps: readonly StepWork[] }
 
 /** Where the end of a task is told. */
-export type WebhookTarget = { url: string }
+type WebhookTarget = { url: string }
 
 /** What a task is to do, as whoever submits it says it. */
 export type TaskSpec = {

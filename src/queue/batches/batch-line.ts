@@ -5,12 +5,12 @@ import type { TaskEndpoint } from '../task.ts'
 /** Why a line can't be run, as the error file says it. The codes are those of OpenAI's where it has one. */
 export type LineError = { code: string; message: string; param: string | null }
 
-export type BatchLine =
+type BatchLine =
   | { kind: 'good'; customId: string; body: Fields }
   /** `customId` is null where none could be read. */
   | { kind: 'bad'; customId: string | null; error: LineError }
 
-export const customIdCharsMax = 512
+const customIdCharsMax = 512
 
 /** Reads a line of a batch's input: `{custom_id, method, url, body}`. Names the first thing that is wrong with it. */
 export function readBatchLine(

@@ -29,7 +29,7 @@ export type BatchRunnerOptions = {
   retryMsMax: number
 }
 
-export const batchRunnerDefaults: BatchRunnerOptions = {
+const batchRunnerDefaults: BatchRunnerOptions = {
   linesMax: 50_000,
   errorsShownMax: 100,
   liveTasksMax: 2_000,
@@ -41,7 +41,7 @@ export const batchRunnerDefaults: BatchRunnerOptions = {
   retryMsMax: 30_000,
 }
 
-export type BatchRunnerParts = {
+type BatchRunnerParts = {
   store: Store
   queue: Pick<Queue, 'submitAll' | 'cancel'>
   files: FileStore

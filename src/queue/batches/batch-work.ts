@@ -10,7 +10,7 @@ import type { HeldBatch } from './held-batch.ts'
 import { inputMissing, validateInput, type InputLimits } from './validate-input.ts'
 import { writeResults } from './write-results.ts'
 
-export type WorkParts = {
+type WorkParts = {
   store: Store
   queue: Pick<Queue, 'submitAll' | 'cancel'>
   files: FileStore

@@ -17,7 +17,7 @@ export const batchTransitions = {
 export type BatchStatus = keyof typeof batchTransitions
 
 /** A file of results; one without lines is never published. */
-export type ResultFile = { id: string; bytes: number; lines: number }
+type ResultFile = { id: string; bytes: number; lines: number }
 
 /** A batch as its document keeps it. */
 export type Batch = {
@@ -66,7 +66,7 @@ export function moveBatch(batch: Batch, status: BatchStatus, nowMs: number): Bat
 }
 
 /** What is to be done next for a batch. */
-export type BatchStep =
+type BatchStep =
   /** Read the input and note where its lines are. */
   | { kind: 'validate' }
   /** Make tasks of further lines, at most `room` of them. */

@@ -9,12 +9,12 @@ import { noteRefusals, readIndexPiece, type IndexedLine } from './line-index.ts'
 import { RangeReader } from './pieces.ts'
 import { inputMissing } from './validate-input.ts'
 
-export type Feeding =
+type Feeding =
   | { kind: 'fed'; tasks: number; refused: number }
   /** The queue has no room, the budget is spent, or the store is away: the same piece is fed again, which doubles nothing. */
   | { kind: 'later'; error: ApiError }
 
-export type FeedParts = {
+type FeedParts = {
   store: Store
   queue: Pick<Queue, 'submitAll'>
   jsonDepthMax: number

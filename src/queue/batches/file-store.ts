@@ -7,7 +7,7 @@ import type { Logger } from '../../telemetry/log.ts'
 import { readPieces } from './pieces.ts'
 import { tooMany, Upload, uploadTouchMs, type UploadData } from './upload.ts'
 
-export type FileSettings = { fileBytesMax: number; filesBytesMax: number }
+type FileSettings = { fileBytesMax: number; filesBytesMax: number }
 
 /** What a file is for, in OpenAI's words; those that end in `_output` are written by this server. */
 export const uploadPurposes = ['batch', 'user_data', 'assistants', 'fine-tune', 'vision', 'evals'] as const

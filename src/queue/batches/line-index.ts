@@ -64,7 +64,7 @@ export async function readIndexPiece(blobs: BlobStore, id: string, number: numbe
 }
 
 /** Lines that the queue would not take, by the piece of the index they stand in. */
-export type Refusals = { piece: number; lines: { number: number; error: LineError }[] }
+type Refusals = { piece: number; lines: { number: number; error: LineError }[] }
 
 export async function noteRefusals(blobs: BlobStore, id: string, refusals: Refusals): Promise<void> {
   await blobs.append(id, [Buffer.from(JSON.stringify(refusals))])

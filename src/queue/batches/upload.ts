@@ -12,7 +12,7 @@ export const uploadTouchMs = 15_000
 
 type Finished = Pick<StoredFile, 'id' | 'tenant' | 'filename' | 'purpose' | 'bytes' | 'createdAtMs'>
 
-export type UploadParts = {
+type UploadParts = {
   id: string
   tenant: string
   createdAtMs: number

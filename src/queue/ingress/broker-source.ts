@@ -20,7 +20,7 @@ export type SessionParts = {
 }
 
 /** Connects to one kind of broker and takes messages from it. Rejects when that can't be done now. */
-export type OpenSession = (parts: SessionParts) => Promise<Session>
+type OpenSession = (parts: SessionParts) => Promise<Session>
 
 /** Takes tasks from a broker from start to stop, one session after another. */
 export class BrokerSource implements TaskSource {

@@ -19,7 +19,7 @@ export type Delivery = {
   giveBack(): void
 }
 
-export type IntakeParts = {
+type IntakeParts = {
   queue: Pick<Queue, 'submitAll'>
   clock: Clock
   log: Logger

@@ -10,7 +10,7 @@ export type Session = {
   close(): Promise<void>
 }
 
-export type Reconnecting = {
+type Reconnecting = {
   open: () => Promise<Session>
   clock: Clock
   log: Logger

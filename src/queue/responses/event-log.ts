@@ -5,7 +5,7 @@ import type { ResponseEvent } from '../../router/responses/stream.ts'
 import type { Store } from '../../storage/store.ts'
 import { askStore } from '../ask-store.ts'
 
-export const eventsKind = 'response-events'
+const eventsKind = 'response-events'
 
 /** Bytes that may wait for the storage; a writer that is ahead of it by more is asked to pause. */
 const waitingBytesMax = 256 * 1024

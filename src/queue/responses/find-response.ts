@@ -9,7 +9,7 @@ import { describeTaskResponse, readTaskRequest, toTaskId } from './task-response
 
 type FindParts = { queue: Pick<Queue, 'get'>; responses: StoredResponses }
 
-export type FoundResponse = {
+type FoundResponse = {
   response: ResponseObject
   stored: StoredResponse | null
   /** The task that makes it, or has made it, and is still known. */

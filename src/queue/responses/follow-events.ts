@@ -18,7 +18,7 @@ const pollMs = { first: 50, last: 1_000 } as const
 const pageCharsMax = 256 * 1024
 const pageMax = 256
 
-export type NumberedEvent = { sequenceNumber: number; packed: string }
+type NumberedEvent = { sequenceNumber: number; packed: string }
 
 /** What is kept of a task for as long as somebody follows it: neither its body nor its result. */
 export type Followed = {

@@ -13,7 +13,7 @@ export type StoredResponse = {
   input: readonly Item[]
 }
 
-export const responseKind = 'response'
+const responseKind = 'response'
 
 /** A conversation that is longer is not gone on from: no model would read it. */
 const storedCharsMax = 32 * 1024 * 1024

@@ -1,4 +1,4 @@
-export type LaneLimits = { activeMax: number; laneActiveMax: number; laneWaitingMax: number; heldMax: number }
+type LaneLimits = { activeMax: number; laneActiveMax: number; laneWaitingMax: number; heldMax: number }
 
 type Lane<T> = { waiting: T[]; active: number }
 

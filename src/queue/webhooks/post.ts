@@ -10,7 +10,7 @@ import { readRetryAfter, type Delivery } from './verdict.ts'
 const answerBytesMax = 65_536
 const answerHeaderBytesMax = 16_384
 
-export type Posting = { url: string; headers: Readonly<Record<string, string>>; body: Buffer }
+type Posting = { url: string; headers: Readonly<Record<string, string>>; body: Buffer }
 
 /** Delivers one message, within the time that the settings give for all of it. Never throws. */
 export async function postMessage(

@@ -28,7 +28,7 @@ const promptCharsMax = 4096
 
 export type ServiceTier = Ask['tier']
 
-export type CallLimits = { jsonDepthMax: number }
+type CallLimits = { jsonDepthMax: number }
 
 /** A call read from a request, and what the relay must know of it. */
 export type ParsedCall = Call & {

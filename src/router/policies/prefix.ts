@@ -4,7 +4,7 @@ import type { Candidate, Policy, PolicyContext } from './policy.ts'
 import { blockBytes } from './prefix-blocks.ts'
 import { PrefixIndex } from './prefix-index.ts'
 
-export type PrefixOptions = {
+type PrefixOptions = {
   /** Blocks remembered over all instances; about 40 bytes of memory each. */
   blocksMax: number
   /** With more in flight between the longest and the shortest queue, the shortest gets the request. */

@@ -1,7 +1,7 @@
 import { pickShortestWait } from './peak-ewma.ts'
 import type { Candidate, Policy } from './policy.ts'
 
-export type SessionOptions = {
+type SessionOptions = {
   /** An instance takes at most this many times its fair share of the requests in flight. */
   loadFactor: number
   /**

@@ -23,7 +23,7 @@ export type FunctionCallItem = {
   arguments: string
 }
 
-export type FunctionOutputItem = {
+type FunctionOutputItem = {
   id?: string
   type: 'function_call_output'
   status?: ItemStatus

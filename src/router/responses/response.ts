@@ -5,7 +5,7 @@ import type { FunctionCallItem, Item, ItemStatus, MessageItem, Part, ReasoningIt
 import { isObject } from './refusal.ts'
 import type { ResponsesRequest } from './request.ts'
 
-export type ResponseStatus = 'queued' | 'in_progress' | 'completed' | 'incomplete' | 'failed' | 'cancelled'
+type ResponseStatus = 'queued' | 'in_progress' | 'completed' | 'incomplete' | 'failed' | 'cancelled'
 
 export type OutputItem = Required<MessageItem> | Required<FunctionCallItem> | Required<ReasoningItem>
 
@@ -17,7 +17,7 @@ export type ResponseUsage = {
   total_tokens: number
 }
 
-export type ResponseError = { code: string; message: string }
+type ResponseError = { code: string; message: string }
 
 /** How far a response is. */
 export type Progress = {
@@ -29,7 +29,7 @@ export type Progress = {
   completedAtMs?: number
 }
 
-export type IncompleteReason = 'max_output_tokens' | 'content_filter'
+type IncompleteReason = 'max_output_tokens' | 'content_filter'
 
 export type ResponseIdentity = { id: string; createdAtMs: number }
 
@@ -127,7 +127,7 @@ export function readEnd(reason: unknown): {
 }
 
 /** Only what the model was at when it stopped is not whole. */
-export function markEnd(output: readonly OutputItem[], status: ItemStatus): OutputItem[] {
+function markEnd(output: readonly OutputItem[], status: ItemStatus): OutputItem[] {
   return output.map((item, index) => (index === output.length - 1 ? { ...item, status } : item))
 }
 

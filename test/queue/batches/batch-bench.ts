@@ -199,7 +199,7 @@ export class BatchBench implements AsyncDisposable {
   }
 }
 
-export type ResultLine = {
+type ResultLine = {
   id: string
   custom_id: string | null
   response: { status_code: number; request_id: string; body: Record<string, unknown> } | null

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 
 /** A chat completion in both of its forms: whole, and cut into chunks in one of many ways. */
-export type ChatPair = { whole: Record<string, unknown>; chunks: Record<string, unknown>[] }
+type ChatPair = { whole: Record<string, unknown>; chunks: Record<string, unknown>[] }
 
 const usage = fc.record({
   prompt_tokens: fc.nat(1000),
