@@ -3,9 +3,10 @@ import { describe, it } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import * as fc from 'fast-check'
+import { seedRandom } from '../../../bench/simulation/random.ts'
 import { policyNames } from '../../../src/config/schema.ts'
 import { policyFactories } from '../../../src/router/policies/table.ts'
-import { FakeInstance, FakeTraffic, makeCall, makeCandidate, seedRandom } from './fake-fleet.ts'
+import { FakeInstance, FakeTraffic, makeCall, makeCandidate } from './fake-fleet.ts'
 
 /** What every policy promises, whatever it optimises. fast-check prints seed and path of a failure. */
 

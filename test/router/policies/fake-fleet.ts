@@ -1,17 +1,6 @@
 import { observeLatency } from '../../../src/fleet/latency.ts'
 import type { Candidate, Policy, PolicyCall } from '../../../src/router/policies/policy.ts'
 
-/** The same numbers for the same seed. */
-export function seedRandom(seed: number): () => number {
-  let state = seed | 0
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 0x1_0000_0000
-  }
-}
-
 export function makeCandidate(
   id: string,
   state: {

@@ -1,7 +1,8 @@
 import { strict as assert } from 'node:assert'
 import { describe, it } from 'node:test'
+import { seedRandom } from '../../../bench/simulation/random.ts'
 import { createLeastConn } from '../../../src/router/policies/least-conn.ts'
-import { makeCall, makeCandidate, seedRandom } from './fake-fleet.ts'
+import { makeCall, makeCandidate } from './fake-fleet.ts'
 
 describe('least connections', () => {
   it('divides what is in flight by the weight', () => {

@@ -1,8 +1,9 @@
 import { strict as assert } from 'node:assert'
 import { describe, it } from 'node:test'
+import { seedRandom } from '../../../bench/simulation/random.ts'
 import { createPeakEwma } from '../../../src/router/policies/peak-ewma.ts'
 import type { Candidate } from '../../../src/router/policies/policy.ts'
-import { FakeInstance, FakeTraffic, makeCall, makeCandidate, seedRandom } from './fake-fleet.ts'
+import { FakeInstance, FakeTraffic, makeCall, makeCandidate } from './fake-fleet.ts'
 
 const pick = (candidates: readonly Candidate[], nowMs = 0) =>
   createPeakEwma().pick(candidates, makeCall(), { nowMs, random: seedRandom(1) }).id

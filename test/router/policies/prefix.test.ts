@@ -1,7 +1,8 @@
 import { strict as assert } from 'node:assert'
 import { describe, it } from 'node:test'
+import { seedRandom } from '../../../bench/simulation/random.ts'
 import { createPrefix } from '../../../src/router/policies/prefix.ts'
-import { makeCall, makeCandidate, seedRandom } from './fake-fleet.ts'
+import { makeCall, makeCandidate } from './fake-fleet.ts'
 
 const context = { nowMs: 0, random: seedRandom(1) }
 const chain = (from: number, length: number) => Array.from({ length }, (_, i) => from + i)

@@ -1,9 +1,10 @@
 import { strict as assert } from 'node:assert'
 import { describe, it } from 'node:test'
 import * as fc from 'fast-check'
+import { seedRandom } from '../../../bench/simulation/random.ts'
 import type { Candidate } from '../../../src/router/policies/policy.ts'
 import { createSession, sessionDefaults } from '../../../src/router/policies/session.ts'
-import { makeCall, makeCandidate, seedRandom } from './fake-fleet.ts'
+import { makeCall, makeCandidate } from './fake-fleet.ts'
 
 const policy = createSession()
 const keys = Array.from({ length: 8000 }, (_, i) => `session-${i}`)
