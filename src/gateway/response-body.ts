@@ -1,5 +1,4 @@
 import type { FastifyRequest } from 'fastify'
-import { fail } from '../core/errors.ts'
 import type { Fields } from '../router/calls/body.ts'
 import { parseBody } from '../router/calls/body.ts'
 import { toChatBody } from '../router/responses/chat-body.ts'
@@ -45,15 +44,4 @@ export async function readResponseRequest(
     sessionKey: typeof session === 'string' ? session : (request.user ?? request.promptCacheKey),
     headers: traces,
   }
-}
-
-/** The key by which the same request sent twice is one task; null for none. */
-export function readIdempotencyKey({ headers }: Pick<FastifyRequest, 'headers'>): string | null {
-  const key = headers['idempotency-key']
-  if (key === undefined) return null
-  if (typeof key === 'string' && /^[\x20-\x7e]{1,255}$/.test(key)) return key
-  throw fail('invalid_request', {
-    message: 'The header `Idempotency-Key` must be 1 to 255 printable ASCII characters.',
-    param: 'idempotency_key',
-  })
 }

@@ -1,8 +1,6 @@
 import { fail } from '../core/errors.ts'
 import type { Item } from '../router/responses/items.ts'
-
-/** A query as Fastify gives it: a parameter that is there twice is an array. */
-export type Query = Readonly<Record<string, string | string[] | undefined>>
+import { refuseOthers, type Query } from './task-query.ts'
 
 /** Of a list that the `openai` package sends as `include[]=…`. */
 const includeNames = ['include', 'include[]']
@@ -74,12 +72,6 @@ function checkInclude(query: Query): void {
       param: 'include',
     })
   }
-}
-
-/** Names of a query that are not known are refused. */
-export function refuseOthers(query: Query, known: readonly string[]): void {
-  const stranger = Object.keys(query).find((name) => !known.includes(name))
-  if (stranger !== undefined) throw invalid(stranger.slice(0, 100), 'is not a parameter here')
 }
 
 const invalid = (param: string, what: string) =>

@@ -1,7 +1,6 @@
 import type { JWTPayload } from 'jose'
 import { Check, Default } from 'typebox/value'
-import { LimitsEntry, type IssuerConfig, type LimitSettings } from '../../config/schema.ts'
-import { permissions } from '../../config/schema.ts'
+import { LimitsEntry, permissions, type IssuerConfig, type LimitSettings } from '../../config/schema.ts'
 import type { Caller, Permission } from './caller.ts'
 import { tenantPattern } from '../../core/ids.ts'
 import { badCredential } from './refusal.ts'
@@ -50,7 +49,7 @@ function readLimits(payload: JWTPayload, { limitsClaim }: ClaimRules): LimitSett
 }
 
 /** A claim by its name, which may hold dots, or by the way to it: `realm_access.roles`. */
-export function findClaim(payload: JWTPayload, name: string): unknown {
+function findClaim(payload: JWTPayload, name: string): unknown {
   if (Object.hasOwn(payload, name)) return payload[name]
   let value: unknown = payload
   for (const step of name.split('.')) {

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { badCredential, missingCredential } from './refusal.ts'
 
 /** Longer ones are refused unread: the largest tokens of known issuers stay well below. */
-export const credentialBytesMax = 8_192
+const credentialBytesMax = 8_192
 
 /** The key or token of a request, from `authorization: Bearer` or `x-api-key`. Throws unauthorized. */
 export function readCredential(headers: IncomingMessage['headers']): string {

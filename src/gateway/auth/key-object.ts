@@ -1,7 +1,6 @@
 import { Type, type TSchema } from 'typebox'
-import { LimitsEntry } from '../../config/schema.ts'
+import { LimitsEntry, permissions } from '../../config/schema.ts'
 import type { KeyRow } from '../../storage/access-store.ts'
-import { permissions } from '../../config/schema.ts'
 
 const nullable = (schema: TSchema, description?: string) =>
   Type.Union([schema, Type.Null()], description === undefined ? {} : { description })

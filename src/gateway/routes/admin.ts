@@ -7,6 +7,7 @@ import type { AccessParts } from '../auth/access-parts.ts'
 import { describeKey, KeyObject } from '../auth/key-object.ts'
 import { KeyRequest, parseKeyRequest, readTenant } from '../auth/key-request.ts'
 import { isKeyId } from '../auth/key-text.ts'
+import { ignoreBodies } from '../ignore-bodies.ts'
 import { toPage } from '../page-query.ts'
 import type { Fields } from '../read-settings.ts'
 import { ErrorReply } from '../schemas.ts'
@@ -171,12 +172,6 @@ function addTenantRoutes(app: FastifyInstance, parts: AdminParts): void {
     })
     done()
   })
-}
-
-/** These need no body; whatever comes as one is read and left. */
-function ignoreBodies(scope: FastifyInstance): void {
-  scope.removeAllContentTypeParsers()
-  scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, parsed) => parsed(null))
 }
 
 function readFields(request: FastifyRequest, { settings }: AdminParts): Fields {

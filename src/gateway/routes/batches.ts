@@ -4,6 +4,7 @@ import type { Batches } from '../../queue/batches/batches.ts'
 import { parseBody } from '../../router/calls/body.ts'
 import { describeBatch } from '../batch-object.ts'
 import { cancelSchema, createSchema, listSchema, showSchema } from '../batch-schemas.ts'
+import { ignoreBodies } from '../ignore-bodies.ts'
 import { parsePage, toPage } from '../page-query.ts'
 import type { ApiParts } from '../parts.ts'
 import { refuseOthers, type Query } from '../task-query.ts'
@@ -32,9 +33,7 @@ export function addBatchRoutes(app: FastifyInstance, { batches, settings }: Batc
   )
 
   app.register((scope, _options, done) => {
-    // It needs no body; whatever comes as one is read and left.
-    scope.removeAllContentTypeParsers()
-    scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, parsed) => parsed(null))
+    ignoreBodies(scope)
     scope.post<OneBatch>('/v1/batches/:id/cancel', { schema: cancelSchema }, (request) =>
       batches.cancel(request.record.caller.tenant, request.params.id).then(describeBatch),
     )

@@ -5,6 +5,7 @@ import { Type } from 'typebox'
 import { keepSeconds } from '../../queue/batches/batch-request.ts'
 import { uploadPurposes, type FileStore, type StoredFile } from '../../queue/batches/file-store.ts'
 import { receiveFile } from '../file-upload.ts'
+import { ignoreBodies } from '../ignore-bodies.ts'
 import { parsePage, toPage } from '../page-query.ts'
 import type { ApiParts } from '../parts.ts'
 import { explain } from '../reply.ts'
@@ -110,8 +111,7 @@ export function addFileRoutes(app: FastifyInstance, parts: FileParts): void {
   const Removed = Type.Object({ id: Type.String(), object: Type.Literal('file'), deleted: Type.Boolean() })
   const remove = { tags, summary: 'Remove a file', params, response: { 200: Removed, ...errors } }
   app.register((scope, _options, done) => {
-    scope.removeAllContentTypeParsers()
-    scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, parsed) => parsed(null))
+    ignoreBodies(scope)
     scope.delete<OneFile>('/v1/files/:id', { schema: remove }, (request) => {
       const { id } = request.params
       return files

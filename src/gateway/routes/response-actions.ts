@@ -3,8 +3,10 @@ import { Type } from 'typebox'
 import { fail } from '../../core/errors.ts'
 import { findResponse, listInputItems } from '../../queue/responses/find-response.ts'
 import { isFinal } from '../../storage/task-states.ts'
-import { pageItems, parseItemsQuery, refuseOthers, type Query } from '../response-query.ts'
+import { ignoreBodies } from '../ignore-bodies.ts'
+import { pageItems, parseItemsQuery } from '../response-query.ts'
 import { ErrorReply } from '../schemas.ts'
+import { refuseOthers, type Query } from '../task-query.ts'
 import type { OneResponse, ResponseParts } from './responses.ts'
 
 /** A task that runs elsewhere ends within a second of its cancellation; then the answer says so. */
@@ -36,9 +38,7 @@ export function addResponseActions(app: FastifyInstance, parts: ResponseParts): 
   })
 
   app.register((scope, _options, done) => {
-    // These need no body; whatever comes as one is read and left.
-    scope.removeAllContentTypeParsers()
-    scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, parsed) => parsed(null))
+    ignoreBodies(scope)
 
     const cancel = {
       tags: ['responses'],

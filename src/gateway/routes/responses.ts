@@ -11,12 +11,14 @@ import { formatPacked, packEvent } from '../../router/responses/events.ts'
 import { ResponseBody } from '../../router/responses/schema.ts'
 import type { Store } from '../../storage/store.ts'
 import { EventStream } from '../event-stream.ts'
+import { readIdempotencyKey } from '../idempotency-key.ts'
 import { answerLive, type LiveParts } from '../live-response.ts'
 import { explain } from '../reply.ts'
-import { readIdempotencyKey, readResponseRequest, type AskedResponse } from '../response-body.ts'
-import { parseResponseQuery, type Query } from '../response-query.ts'
+import { readResponseRequest, type AskedResponse } from '../response-body.ts'
+import { parseResponseQuery } from '../response-query.ts'
 import { ErrorReply } from '../schemas.ts'
 import { SlowReaders } from '../slow-readers.ts'
+import type { Query } from '../task-query.ts'
 import { addResponseActions } from './response-actions.ts'
 
 export type ResponseParts = LiveParts & {
@@ -110,7 +112,7 @@ export function addResponseRoutes(app: FastifyInstance, parts: ResponseParts): v
       attemptsMax: null,
       metadata: {},
       webhook: null,
-      idempotencyKey: readIdempotencyKey(http),
+      idempotencyKey: readIdempotencyKey(http.headers),
       parent: null,
       position: null,
     })

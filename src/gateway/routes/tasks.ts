@@ -1,11 +1,12 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { fail } from '../../core/errors.ts'
 import { checkPrevious } from '../../queue/responses/check-previous.ts'
 import { parseTaskRequest } from '../../queue/task-request.ts'
 import type { TaskSpec } from '../../queue/task.ts'
 import type { TaskFilter } from '../../storage/task-store.ts'
 import { parseBody } from '../../router/calls/body.ts'
 import { checkWebhookUrl } from '../../queue/webhooks/target.ts'
+import { readIdempotencyKey } from '../idempotency-key.ts'
+import { ignoreBodies } from '../ignore-bodies.ts'
 import { describeDetail, describeTask } from '../task-object.ts'
 import { readTaskId, type OneTask, type TaskParts } from '../task-parts.ts'
 import { parseInclude, parseTaskList, refuseOthers, type Query } from '../task-query.ts'
@@ -18,8 +19,6 @@ import {
   submitSchema,
 } from '../task-schemas.ts'
 import { addTaskEventRoutes } from './task-events.ts'
-
-const keyPattern = /^[\x20-\x7e]{1,255}$/
 
 /** The tasks of a tenant: submit, list, show, follow, cancel, requeue, remove. */
 export function addTaskRoutes(app: FastifyInstance, parts: TaskParts): void {
@@ -67,9 +66,7 @@ export function addTaskRoutes(app: FastifyInstance, parts: TaskParts): void {
 
 function addTaskActions(app: FastifyInstance, { queue }: TaskParts): void {
   app.register((scope, _options, done) => {
-    // These need no body; whatever comes as one is read and left.
-    scope.removeAllContentTypeParsers()
-    scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, parsed) => parsed(null))
+    ignoreBodies(scope)
 
     scope.post<OneTask>('/v1/tasks/:id/cancel', { schema: cancelSchema }, (request) => {
       refuseOthers(request.query as Query, [])
@@ -93,19 +90,10 @@ function addTaskActions(app: FastifyInstance, { queue }: TaskParts): void {
 function readSpec(request: FastifyRequest, { clock, settings, webhooks }: TaskParts): TaskSpec {
   refuseOthers(request.query as Query, [])
   const { tenant, keyId } = request.record.caller
-  const idempotencyKey = readKey(request.headers['idempotency-key'])
+  const idempotencyKey = readIdempotencyKey(request.headers)
   const body = (request.body as Buffer | undefined) ?? Buffer.alloc(0)
   const fields = parseBody(body, settings().jsonDepthMax)
   const spec = parseTaskRequest(fields, { tenant, idempotencyKey, nowMs: clock.wallMs() })
   if (spec.webhook) checkWebhookUrl(spec.webhook.url, webhooks())
   return keyId === null ? spec : { ...spec, keyId }
-}
-
-function readKey(key: string | string[] | undefined): string | null {
-  if (key === undefined) return null
-  if (typeof key === 'string' && keyPattern.test(key)) return key
-  throw fail('invalid_request', {
-    message: 'The header `Idempotency-Key` must be 1 to 255 printable ASCII characters.',
-    param: 'Idempotency-Key',
-  })
 }
