@@ -5,6 +5,7 @@ import type { ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
+import { eventually } from '../helpers/server.ts'
 import { answerBackwards, chunk, Command, run, startFakeServer } from './command.ts'
 
 describe('autoglm serve', () => {
@@ -117,9 +118,10 @@ describe('autoglm serve', () => {
 
   it('takes one Ctrl-C that arrives twice, as npm sends it, for one', async () => {
     const { upstream, answer } = await beginAnswer()
+    // Sooner after each other than anybody presses a key, however slow the machine is.
+    command.kill('SIGINT')
     command.kill('SIGINT')
     await command.says(/stopping/)
-    command.kill('SIGINT')
     upstream.end(`${chunk(' upon', 'stop')}data: [DONE]\n\n`)
     assert.match(await answer, /upon/)
     assert.equal((await command.exit()).code, 0)
@@ -144,7 +146,7 @@ describe('autoglm serve', () => {
     command.child.stderr?.destroy()
     command.kill('SIGHUP')
     writeConfig('routing: {aliases: {other: one}}\n')
-    for (let models = await listModels(); models.length < 2; models = await listModels());
+    await eventually('the file is in force', async () => (await listModels()).length === 2)
     assert.deepEqual(await listModels(), ['one', 'other'])
   })
 })

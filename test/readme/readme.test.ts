@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
+import { eventually } from '../helpers/server.ts'
 
 const root = join(import.meta.dirname, '../..')
 const run = promisify(execFile)
@@ -40,12 +41,10 @@ test("the README's commands start the product and get a real completion", async 
     const submitted = (await run('bash', ['-c', later], { cwd: root })).stdout
     const id = /"id":"(task_\w+)"/.exec(submitted)?.[1] as string
     assert.ok(submitted.indexOf(id, submitted.indexOf(id) + 1) > 0, `the list shows the task: ${submitted}`)
-    let status = ''
-    for (const until = Date.now() + 30_000; status !== 'succeeded' && Date.now() < until;) {
+    await eventually('the task has succeeded', async () => {
       const task = await fetch(`http://127.0.0.1:8080/v1/tasks/${id}`)
-      status = ((await task.json()) as { status: string }).status
-    }
-    assert.equal(status, 'succeeded')
+      return ((await task.json()) as { status: string }).status === 'succeeded'
+    })
   } finally {
     process.kill(-(server.pid as number), 'SIGINT')
     await exited
