@@ -83,13 +83,18 @@ export class Intake {
 
   #arrive(delivery: Delivery): void {
     this.#arrived.push(delivery)
-    this.#work ??= this.#submitArrived().finally(() => (this.#work = null))
+    this.#work ??= this.#submitArrived()
   }
 
   async #submitArrived(): Promise<void> {
     // What the broker has just sent in one piece arrives in one turn of the loop: it makes one batch.
     await new Promise((resolve) => setImmediate(resolve))
-    while (this.#arrived.length > 0) await this.#submit(this.#arrived.splice(0, batchMax))
+    try {
+      while (this.#arrived.length > 0) await this.#submit(this.#arrived.splice(0, batchMax))
+    } finally {
+      // In the same turn as the last look: what arrives from here on finds nobody at work.
+      this.#work = null
+    }
   }
 
   async #submit(deliveries: readonly Delivery[]): Promise<void> {

@@ -109,7 +109,11 @@ export class WebhookSender implements Service {
   /** Takes what is due, while there is room. Asked again meanwhile, it looks once more. */
   #fill(): void {
     this.#again = true
-    this.#filling ??= this.#fillUp().finally(() => (this.#filling = null))
+    this.#filling ??= this.#fillUp().finally(() => {
+      this.#filling = null
+      // Somebody may have asked between the last look and here.
+      if (this.#again && this.#running) this.#fill()
+    })
   }
 
   async #fillUp(): Promise<void> {

@@ -87,7 +87,7 @@ test('a full queue holds messages without asking again before its time', async (
   for (const delivery of all) intake.take(delivery)
   await eventually('they are asked for', () => clock.pending === 10)
   clock.advance(3_999)
-  await new Promise((resolve) => setTimeout(resolve, 5))
+  await new Promise((resolve) => setImmediate(resolve))
   assert.deepEqual(batches, [10])
   assert.equal(intake.size, 10)
   clock.advance(1)
@@ -122,6 +122,19 @@ test('a model that is not served yet is given back after a pause, the last time 
   clock.advance(5_000)
   assert.deepEqual(first.ends, ['given back'])
   assert.equal(intake.size, 0)
+})
+
+test('a message that arrives at the very end of a batch does not wait for the next one', async () => {
+  for (let depth = 0; depth < 12; depth += 1) {
+    const { intake } = begin(() => null)
+    const [first, late] = [new FakeDelivery(), new FakeDelivery()]
+    const arriveIn = (turns: number) =>
+      turns === 0 ? intake.take(late) : queueMicrotask(() => arriveIn(turns - 1))
+    first.accept = () => arriveIn(depth)
+    intake.take(first)
+    for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve))
+    assert.deepEqual([late.ends, intake.size], [['accepted'], 0], `${depth} turns later`)
+  }
 })
 
 test('a queue that throws gives messages back', async () => {

@@ -1,5 +1,6 @@
 import { strict as assert } from 'node:assert'
 import { execFileSync } from 'node:child_process'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer as createTlsServer } from 'node:https'
@@ -141,6 +142,20 @@ test('a redirect is not followed', async (t) => {
   assert.notEqual(outbox.settled[0]?.retryAtMs, null)
 })
 
+/** Resolves when the head of an answer of this receiver has arrived where it is read. */
+function headFrom({ port }: FakeUpstream): Promise<void> {
+  const channel = 'undici:request:headers'
+  return new Promise((resolve) => {
+    const hear = (message: unknown) => {
+      const { origin } = (message as { request: { origin: string | URL } }).request
+      if (new URL(origin).port !== String(port)) return
+      unsubscribe(channel, hear)
+      resolve()
+    }
+    subscribe(channel, hear)
+  })
+}
+
 test('a receiver that hangs is cut off in time, before and after its head', async (t) => {
   for (const head of [false, true]) {
     const receiver = await FakeUpstream.start((_request, response) => {
@@ -148,10 +163,10 @@ test('a receiver that hangs is cut off in time, before and after its head', asyn
     })
     t.after(() => receiver.stop())
     const { outbox, clock } = await begin(t)
+    const arrived = head ? headFrom(receiver) : null
     outbox.add('task_1', hook(receiver))
     await receiver.until(() => receiver.active === 1)
-    // The head must have arrived before the time is up; both ends live in this loop, so some turns of it will do.
-    for (let turn = 0; head && turn < 50; turn += 1) await new Promise((resolve) => setTimeout(resolve, 2))
+    await arrived
     clock.advance(9_999)
     assert.equal(outbox.settled.length, 0)
     clock.advance(1)
@@ -319,6 +334,18 @@ test('a message put back for want of room has lost no attempt', async (t) => {
   await pass(clock, isOver)
   const tries = receiver.requests.filter(({ headers }) => headers['webhook-id'] === 'msg_task_72')
   assert.equal(tries.length, rules.attemptsMax)
+})
+
+test('a message that comes at the very end of a look does not wait for the next poll', async (t) => {
+  for (let depth = 0; depth < 12; depth += 1) {
+    // Refused, so that nothing has to be waited for but the look itself.
+    const { outbox } = await begin(t, { rules: { ...rules, allowPrivate: false } })
+    const comeIn = (turns: number) =>
+      turns === 0 ? outbox.add('task_1', 'https://127.0.0.1/') : queueMicrotask(() => comeIn(turns - 1))
+    comeIn(depth)
+    for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setImmediate(resolve))
+    assert.equal(outbox.settled.length, 1, `${depth} turns later`)
+  }
 })
 
 test('tasks that are gone, or live again, are told nobody', async (t) => {
