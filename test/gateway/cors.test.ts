@@ -1,7 +1,8 @@
 import { strict as assert } from 'node:assert'
-import { describe, it } from 'node:test'
+import { describe, it, test } from 'node:test'
 import { chat, upstream } from '../helpers/gateway.ts'
 import { GuardedGateway } from '../helpers/guarded-gateway.ts'
+import { TaskServer } from '../helpers/task-server.ts'
 import { FakeUpstream } from '../helpers/upstream.ts'
 
 const ours = 'https://app.example.com'
@@ -91,6 +92,21 @@ describe('pages of other origins', () => {
     const [there, nowhere] = [await server.preflight(ours), await server.preflight(ours, '/v2/none')]
     assert.deepEqual([there.status, there.text], [nowhere.status, nowhere.text])
   })
+})
+
+test('without authentication a page can not send a form either, which browsers send without asking', async () => {
+  await using server = await TaskServer.start()
+  const upload = async (origin?: string) => {
+    const body = new FormData()
+    body.set('purpose', 'user_data')
+    body.set('file', new Blob(['x']), 'x')
+    const headers = origin === undefined ? {} : { origin }
+    return (await fetch(`${server.url}/v1/files`, { method: 'POST', body, headers })).status
+  }
+  assert.deepEqual([await upload(foreign), await upload('null')], [403, 403])
+  const { data } = (await (await fetch(`${server.url}/v1/files`)).json()) as { data: unknown[] }
+  assert.deepEqual(data, [])
+  assert.deepEqual([await upload(server.url), await upload()], [200, 200])
 })
 
 describe('pages of this server', () => {

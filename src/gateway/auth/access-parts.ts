@@ -66,7 +66,8 @@ type GateParts = AccessPartsOptions & {
 
 function makeGate(parts: GateParts): Gate & Service {
   const { auth, watch, tokenKeys } = parts
-  let gate: Gate = auth.required ? closedGate : makeOpenGate(parts.config().server.hosts)
+  const { server } = parts.config()
+  let gate: Gate = auth.required ? closedGate : makeOpenGate(server.hosts, server)
   return {
     name: 'gate',
     async start() {

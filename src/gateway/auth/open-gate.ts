@@ -18,13 +18,17 @@ const anybody: Caller = {
 /**
  * Without authentication every caller may do everything, and is who it says it is. But it must have called this machine
  * and not a name of the internet that was made to lead here: such a name is how a foreign page would reach a server
- * that listens for its own machine alone (DNS rebinding). `hosts` are names that are ours all the same.
+ * that listens for its own machine alone (DNS rebinding). `hosts` are names that are ours all the same. Nor may a page of
+ * another origin send what browsers send without asking first, such as a form: it would not read the answer, but be heard.
  */
-export function makeOpenGate(hosts: readonly string[]): Gate {
+export function makeOpenGate(
+  hosts: readonly string[],
+  { corsOrigins }: { corsOrigins: readonly string[] } = { corsOrigins: [] },
+): Gate {
   let trusted = ''
   return {
     identify: (request) => {
-      const { host = '' } = request.headers
+      const { host = '', origin } = request.headers
       if (host !== trusted) {
         if (!isOurs(host, hosts)) {
           throw fail('forbidden', {
@@ -33,6 +37,12 @@ export function makeOpenGate(hosts: readonly string[]): Gate {
           })
         }
         trusted = host
+      }
+      if (origin !== undefined && !mayCall(origin, { host, hosts, corsOrigins })) {
+        throw fail('forbidden', {
+          message: `Pages of ${JSON.stringify(origin.slice(0, 100))} may not call this server: name them in \`server.corsOrigins\`.`,
+          param: 'origin',
+        })
       }
       const tenant = readTenantHeader(request)
       return tenant === null ? anybody : { ...anybody, tenant }
@@ -48,6 +58,17 @@ function isOurs(host: string, hosts: readonly string[]): boolean {
     .toLowerCase()
   if (!name.includes('.') || name.endsWith('.localhost')) return true
   return isIP(name) === 4 || name.startsWith('[') || hosts.includes(name)
+}
+
+type Page = { host: string; hosts: readonly string[]; corsOrigins: readonly string[] }
+
+/** A page of this server, or one that is let in. Programs with an origin of their own, such as extensions, are no pages. */
+function mayCall(origin: string, { host, hosts, corsOrigins }: Page): boolean {
+  if (origin !== 'null' && !/^https?:\/\//i.test(origin)) return true
+  if (corsOrigins.includes(origin) || corsOrigins.includes('*')) return true
+  if (!URL.canParse(origin)) return false
+  const page = new URL(origin)
+  return page.host === host.toLowerCase() || hosts.includes(page.hostname)
 }
 
 /** The tenant that a caller names in `x-autoglm-tenant`, or null. Throws invalid_request for a name that is none. */
