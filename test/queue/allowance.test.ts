@@ -21,7 +21,7 @@ async function settle(worker: Worker, tasks: number): Promise<void> {
   await worker.until(`${tasks} tasks run`, () => worker.dispatcher.running === tasks, 250)
   for (let i = 0; i < 20; i += 1) {
     worker.clock.advance(500)
-    await worker.store.tasks.nextDueMs()
+    await worker.stored()
   }
   assert.equal(worker.dispatcher.running, tasks)
 }

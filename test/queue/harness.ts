@@ -204,12 +204,19 @@ export class Worker {
 
   /** Lets time pass in small steps until something holds. */
   async until(what: string, holds: () => boolean | Promise<boolean>, stepMs = 50): Promise<void> {
-    // Real work (a commit, a connection) needs real time: where the clock goes on, it must not run ahead of that.
+    // Real work (a connection) needs real time: where the clock goes on, it must not run ahead of that.
     const pauseMs = stepMs === 0 ? 1 : 8
-    for (const untilMs = performance.now() + 10_000; !(await holds()); this.clock.advance(stepMs)) {
-      if (performance.now() > untilMs) throw new Error(`waited 10 s in vain until ${what}`)
+    for (const untilMs = performance.now() + 20_000; !(await holds()); this.clock.advance(stepMs)) {
+      if (performance.now() > untilMs) throw new Error(`waited 20 s in vain until ${what}`)
       await new Promise((resolve) => setTimeout(resolve, pauseMs))
+      if (stepMs > 0) await this.stored()
     }
+  }
+
+  /** What was asked of the store by now has been answered, and so has what that led to. */
+  async stored(): Promise<void> {
+    // A tick asks a few times, one question after another.
+    for (let turn = 0; turn < 6; turn += 1) await this.store.tasks.nextDueMs()
   }
 
   async submit(more: Partial<TaskSpec> = {}): Promise<string> {

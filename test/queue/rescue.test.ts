@@ -42,8 +42,7 @@ function holdRenewals({ store }: Worker): { release: () => void } {
 async function pass(worker: Worker, ms: number): Promise<void> {
   for (let passed = 0; passed < ms; passed += 500) {
     worker.clock.advance(500)
-    // A tick asks the store a few times, one question after another.
-    for (let turn = 0; turn < 6; turn += 1) await worker.store.tasks.nextDueMs()
+    await worker.stored()
   }
 }
 
