@@ -32,9 +32,18 @@ export function describeKey(key: KeyRow, nowMs: number) {
     name: key.name,
     status: key.revokedAtMs !== null ? 'revoked' : isExpired ? 'expired' : 'active',
     roles: key.roles,
-    limits: key.limits === null ? null : (JSON.parse(key.limits) as unknown),
+    limits: key.limits === null ? null : parseLimits(key.limits),
     created_at: toSeconds(key.createdAtMs),
     expires_at: toSecondsOrNull(key.expiresAtMs),
     revoked_at: toSecondsOrNull(key.revokedAtMs),
+  }
+}
+
+/** A key whose limits can't be read is refused, and must be found in the list and revoked all the same. */
+function parseLimits(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return null
   }
 }

@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert'
-import { after, before, describe, it } from 'node:test'
+import { after, before, describe, it, mock } from 'node:test'
 import {
   createLocalJWKSet,
   decodeJwt,
@@ -64,6 +64,24 @@ describe('the routes of authentication', () => {
     assert.equal((await server.send(admin, 'GET', '/v1/admin/keys/000000000000')).body.error.code, 'key_not_found')
     assert.equal((await server.send(admin, 'POST', '/v1/admin/keys/x%27y/revoke')).body.error.code, 'key_not_found')
   }) // prettier-ignore
+
+  it('lists and revokes a key whose limits can not be read, and lets nobody in with it', async () => {
+    const broken = await access.makeKey({ tenant: 'broken' })
+    const row = { ...broken.key, limits: '{"requestsPerMinute":' }
+    const inStorage = access.store.access
+    const reads = [
+      mock.method(inStorage, 'getKey', () => Promise.resolve(row)),
+      mock.method(inStorage, 'listKeys', () => Promise.resolve([row])),
+      mock.method(inStorage, 'revokeKey', () => Promise.resolve({ ...row, revokedAtMs: 1 })),
+    ]
+    const used = await server.send(broken.text, 'GET', '/v1/admin/keys')
+    const list = await server.send(admin, 'GET', '/v1/admin/keys?tenant=broken')
+    const revoked = await server.send(admin, 'POST', `/v1/admin/keys/${row.id}/revoke`)
+    for (const { mock } of reads) mock.restore()
+    assert.equal(used.status, 500)
+    assert.deepEqual([list.status, list.body.data.map(({ id }) => id)], [200, [row.id]])
+    assert.deepEqual([revoked.status, revoked.body.status, revoked.body.limits], [200, 'revoked', null])
+  })
 
   it('turns pages of keys', async () => {
     for (let i = 0; i < 5; i += 1) await access.makeKey({ tenant: 'paged', name: String(i) })
