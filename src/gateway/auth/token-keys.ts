@@ -32,6 +32,7 @@ export class TokenKeys implements Service {
   #keys: readonly TokenKey[] = []
   #lookedAtMs = -Infinity
   #looking: Promise<void> | null = null
+  #reading: Promise<void> = Promise.resolve()
   #stopTending = () => {}
 
   constructor(parts: {
@@ -124,7 +125,14 @@ export class TokenKeys implements Service {
     await this.#read()
   }
 
-  async #read(): Promise<void> {
+  /** One after the other: what an earlier look has found must not take the place of what a later one has. */
+  #read(): Promise<void> {
+    const read = this.#reading.then(() => this.#readNow())
+    this.#reading = read.catch(() => {})
+    return read
+  }
+
+  async #readNow(): Promise<void> {
     const rows = await this.#access.listSecrets('token')
     const before = new Map(this.#keys.map((key) => [key.row.id, key]))
     this.#keys = await Promise.all(rows.map(async (row) => before.get(row.id) ?? importRow(row)))

@@ -1,6 +1,9 @@
 import { strict as assert } from 'node:assert'
-import { describe, it } from 'node:test'
+import { describe, it, mock } from 'node:test'
+import pino from 'pino'
+import type { AccessWatch } from '../../../src/gateway/auth/access-watch.ts'
 import { planTokenKeys, publishAheadMs } from '../../../src/gateway/auth/token-key-plan.ts'
+import { TokenKeys } from '../../../src/gateway/auth/token-keys.ts'
 import type { Store } from '../../../src/storage/store.ts'
 import type { SecretRow } from '../../../src/storage/access-store.ts'
 import { TestAccess } from '../../helpers/access.ts'
@@ -143,4 +146,26 @@ describe('the keys that sign tokens', () => {
     assert.equal((await one.identify(b.token)).tenant, 'acme')
     assert.equal((await one.store.access.listSecrets('token')).length, 1)
   })
+
+  it('are never those of an earlier look that took longer', async () => {
+    await using access = await TestAccess.open({ auth })
+    const { key: owner } = await access.makeKey()
+    await access.parts.tokens.issue(owner.id, { roles: null, ttlMs: null })
+    const secrets = access.store.access
+    const [row] = await secrets.listSecrets('token')
+    const late = Promise.withResolvers<SecretRow[]>()
+    const answers = [late.promise, Promise.resolve([{ ...row!, number: 2, id: 'next' }, row!])]
+    const list = mock.method(secrets, 'listSecrets', () => answers[list.mock.callCount()])
+    let look: () => Promise<void> = () => Promise.reject(new Error('nobody listens'))
+    const watch = { listen: (to: { secrets: typeof look }) => (look = to.secrets) } as unknown as AccessWatch
+    const log = pino({ level: 'silent' })
+    const keys = new TokenKeys({ access: secrets, watch, clock: new ManualClock(), log, rules })
+    const looks = [look(), look()]
+    await new Promise(setImmediate)
+    assert.equal(list.mock.callCount(), 1, 'the second look waits for the first')
+    late.resolve([row!])
+    await Promise.all(looks)
+    list.mock.restore()
+    assert.deepEqual(keys.published.map(({ kid }) => kid), ['next', row!.id])
+  }) // prettier-ignore
 })
