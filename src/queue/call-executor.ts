@@ -1,11 +1,10 @@
 import { fail, toApiError, type ApiError } from '../core/errors.ts'
 import type { AnswerHead, Sink } from '../router/call.ts'
 import { compileParser, modelRoutes, type ParsedCall } from '../router/calls/completion-call.ts'
-import { readTokenCount } from '../router/calls/token-count.ts'
 import type { Router } from '../router/router.ts'
-import type { TaskUsage } from '../storage/task-store.ts'
 import { CollectSink, tooLarge, type Answer } from './collect-sink.ts'
 import { isFoldable, StreamFold } from './fold-stream.ts'
+import { readUsage } from './read-usage.ts'
 import type { Executor, JobContext } from './runner.ts'
 import type { CallWork, TaskEndpoint } from './task.ts'
 
@@ -25,7 +24,7 @@ export function makeCallExecutor({ router }: { router: Pick<Router, 'run'> }): E
   return async ({ task }, work, context) => {
     const call = makeCall(work, `${task.id}-${task.attempt}`)
     const { body, instance } = await runCall(router, call, context)
-    return { result: body, usage: readUsage(body), instance }
+    return { result: body, usage: readUsage(parseAnswer(body)), instance }
   }
 }
 
@@ -113,21 +112,10 @@ class AnswerSink implements Sink {
 
 const streamBytesMax = 256 * 1024 * 1024
 
-/** The usage of an answer, or null where the instance tells none. A count that is no count is 0. */
-function readUsage(body: Buffer): TaskUsage | null {
-  let usage: unknown
+function parseAnswer(body: Buffer): unknown {
   try {
-    usage = (JSON.parse(body.toString('utf8')) as { usage?: unknown }).usage
+    return JSON.parse(body.toString('utf8'))
   } catch {
     throw fail('upstream_invalid', { message: 'The model instance answered something that is not JSON.' })
-  }
-  if (typeof usage !== 'object' || usage === null) return null
-  const fields = usage as Record<string, unknown>
-  const details = (fields['prompt_tokens_details'] ?? {}) as Record<string, unknown>
-  const count = (value: unknown) => readTokenCount(value) ?? 0
-  return {
-    promptTokens: count(fields['prompt_tokens']),
-    completionTokens: count(fields['completion_tokens']),
-    cachedTokens: count(details['cached_tokens']),
   }
 }

@@ -1,6 +1,6 @@
 import { fail } from '../core/errors.ts'
-import { readTokenCount } from '../router/calls/token-count.ts'
 import type { TaskUsage } from '../storage/task-store.ts'
+import { readUsage } from './read-usage.ts'
 import { resolveReferences } from './references.ts'
 import type { Executor, Job, JobContext, JobResult } from './runner.ts'
 import type { StepWork, TaskEndpoint } from './task.ts'
@@ -49,7 +49,8 @@ export async function runSequence(job: Job, parts: Parts): Promise<JobResult> {
     }
     const text = Buffer.from(result.buffer, result.byteOffset, result.byteLength).toString('utf8')
     const value = JSON.parse(text) as unknown
-    usage = addUsage(usage, value)
+    // From the results, so that the steps of earlier attempts are in it.
+    usage = addUsage(usage, readUsage(value))
     tokensBefore = usage?.completionTokens ?? 0
     results.set(step.name, value)
     texts.push(
@@ -75,25 +76,11 @@ async function runStep(
   }
 }
 
-type UsageFields = {
-  prompt_tokens?: unknown
-  completion_tokens?: unknown
-  /** As `/v1/responses` names them. */
-  input_tokens?: unknown
-  output_tokens?: unknown
-  prompt_tokens_details?: { cached_tokens?: unknown } | null
-  input_tokens_details?: { cached_tokens?: unknown } | null
-}
-
-/** Counted from the results, so that the steps of earlier attempts are in it. */
-function addUsage(sum: TaskUsage | null, result: unknown): TaskUsage | null {
-  const usage = (result as { usage?: UsageFields | null } | null)?.usage
-  if (typeof usage !== 'object' || usage === null) return sum
-  const count = (value: unknown) => readTokenCount(value) ?? 0
-  const details = usage.prompt_tokens_details ?? usage.input_tokens_details
-  return {
-    promptTokens: (sum?.promptTokens ?? 0) + count(usage.prompt_tokens ?? usage.input_tokens),
-    completionTokens: (sum?.completionTokens ?? 0) + count(usage.completion_tokens ?? usage.output_tokens),
-    cachedTokens: (sum?.cachedTokens ?? 0) + count(details?.cached_tokens),
-  }
-}
+const addUsage = (sum: TaskUsage | null, more: TaskUsage | null): TaskUsage | null =>
+  sum && more
+    ? {
+        promptTokens: sum.promptTokens + more.promptTokens,
+        completionTokens: sum.completionTokens + more.completionTokens,
+        cachedTokens: sum.cachedTokens + more.cachedTokens,
+      }
+    : (sum ?? more)
