@@ -71,6 +71,7 @@ function checkRedisUrl(url: string): Finding[] {
 const looksLikeName = (text: string) => /^[A-Z_][A-Z0-9_]{0,63}$/.test(text)
 
 type Env = Readonly<Record<string, string | undefined>>
+type Given = Readonly<Record<string, unknown>>
 
 /** The setting at `path` names a variable, or is empty; a name without a value is a mistake. */
 function checkVariable(name: string, path: Path, env: Env): Finding[] {
@@ -235,8 +236,17 @@ function checkPairs(draft: Draft): Finding[] {
   })
 }
 
+/** Whether `require` was written alone: it is the default too, and then means nothing by itself, as `validate --print` shows. */
+function hasForgottenAuthority(given: Given): boolean {
+  const { tls } = (given['server'] ?? {}) as { tls?: { clientCert?: unknown; clientCaFile?: unknown } | null }
+  return tls?.clientCert === 'require' && tls.clientCaFile === undefined
+}
+
 /** A certificate is of no use without its key, and nothing of it without the certificate. */
-function checkTls({ server: { tls } }: Draft): Finding[] {
+function checkTls({ server: { tls } }: Draft, given: Given): Finding[] {
+  if (hasForgottenAuthority(given)) {
+    return [wrong(['server', 'tls', 'clientCert'], 'asks nobody for a certificate without server.tls.clientCaFile; name the file of those who sign them, or leave clientCert out', quote(tls.clientCert))]
+  }
   if (tls.certFile === '' && (tls.keyFile !== '' || tls.clientCaFile !== '')) {
     return [wrong(['server', 'tls', 'certFile'], 'is missing; without a certificate the server speaks plain HTTP')]
   }
@@ -246,8 +256,8 @@ function checkTls({ server: { tls } }: Draft): Finding[] {
   return []
 } // prettier-ignore
 
-/** Everything that is wrong between the knobs of a draft that its schema allows. */
-export function checkConfig(draft: Draft, env: Env): Finding[] {
+/** Everything that is wrong between the knobs of a draft that its schema allows. `given`: without the defaults. */
+export function checkConfig(draft: Draft, given: Given, env: Env): Finding[] {
   if (draft.models.length === 0 && draft.upstreams.length === 0) {
     const what = 'is empty and so is upstreams: nothing would answer; name a model or an upstream'
     return [wrong(['models'], what)]
@@ -260,6 +270,6 @@ export function checkConfig(draft: Draft, env: Env): Finding[] {
     ...checkTenants(draft),
     ...checkRouting(draft),
     ...checkPairs(draft),
-    ...checkTls(draft),
+    ...checkTls(draft, given),
   ]
 }

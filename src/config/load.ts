@@ -99,7 +99,7 @@ export function loadConfig(options: LoadOptions): Config {
   if (problems.length > 0) throw toSetupError(problems)
 
   const draft = value as Draft
-  const crossed = checkConfig(draft, env)
+  const crossed = checkConfig(draft, tree, env)
   if (crossed.length > 0) throw toSetupError(crossed.map(toProblem))
 
   const isFromFile = (path: Path) => file !== null && placeOf(path, 'value').kind === 'file'

@@ -243,8 +243,9 @@ export class GatewayServer implements Service {
     access: Access,
     answer: (error?: Error) => void,
   ): void {
-    if (this.#draining) return answer(fail('shutting_down', { retryAfterMs: 1_000 }))
+    // How the server is may be asked to its end: one that stops in peace must not look dead.
     if (access === 'public') return answer()
+    if (this.#draining) return answer(fail('shutting_down', { retryAfterMs: 1_000 }))
     const admit = (caller: Caller) => {
       record.caller = caller
       requireAccess(caller, access)

@@ -106,6 +106,8 @@ const mistakes: Mistake[] = [
   { name: 'headers may take longer than the request', file: 'server: {headersTimeoutMs: 90000}', says: ['autoglm.yaml:1:28 server.headersTimeoutMs: 90000 must not be larger than server.requestTimeoutMs, which is 60000'] },
   { name: 'a first delay beyond the longest', file: 'health: {restartDelayMaxMs: 100}', says: ['autoglm.yaml:1:9 health.restartDelayMs: 500 must not be larger than health.restartDelayMaxMs, which is 100'] },
   { name: 'a key of a variable that is not set', file: 'upstreams: [{name: u, url: "http://h", apiKeyEnv: MY_KEY}]', says: ['autoglm.yaml:1:51 upstreams[0].apiKeyEnv: "MY_KEY" names a variable that is not set; set it, or leave apiKeyEnv out'] },
+  { name: 'client certificates of nobody', file: 'server: {tls: {certFile: a, keyFile: b, clientCert: require}}', says: ['autoglm.yaml:1:53 server.tls.clientCert: "require" asks nobody for a certificate without server.tls.clientCaFile; name the file of those who sign them, or leave clientCert out'] },
+  { name: 'client certificates of nobody, from the environment', env: { AUTOGLM_SERVER_TLS_CLIENT_CERT: 'require' }, says: ['AUTOGLM_SERVER_TLS_CLIENT_CERT=require (server.tls.clientCert) asks nobody for a certificate without server.tls.clientCaFile; name the file of those who sign them, or leave clientCert out'] },
 
   // Secrets in the wrong place: none of these messages holds `s3cret`
   { name: 'a password in the URL', file: 'upstreams: [{name: u, url: "https://me:s3cret@h/v1"}]', says: ['autoglm.yaml:1:28 upstreams[0].url: (not shown) must not hold a user or a password; put the key into a variable and name it in apiKeyEnv'] },

@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
 import OpenAI from 'openai'
-import { metricReaches } from './metric-reaches.ts'
+import { metricReaches } from '../helpers/metric-reaches.ts'
 import { chat, post, readMetric, startGateway, upstream } from '../helpers/gateway.ts'
 import {
   answerChat,

@@ -2,7 +2,7 @@ import { strict as assert } from 'node:assert'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { test } from 'node:test'
-import { metricReaches } from './metric-reaches.ts'
+import { metricReaches } from '../helpers/metric-reaches.ts'
 import { chat, post, readMetric, startGateway, upstream } from '../helpers/gateway.ts'
 import { eventually } from '../helpers/server.ts'
 import {

@@ -3,8 +3,9 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { metricReaches } from './metric-reaches.ts'
+import { metricReaches } from '../helpers/metric-reaches.ts'
 import { chat, post, startGateway, upstream } from '../helpers/gateway.ts'
+import { readStatuses } from '../helpers/raw-http.ts'
 import { answerChat, FakeUpstream } from '../helpers/upstream.ts'
 
 type ErrorReply = { error: { message: string; type: string; param: string | null; code: string } }
@@ -139,6 +140,33 @@ test('/healthz, /livez and /readyz say what works and what does not', async () =
   assert.equal(ill.body.status, 'unhealthy')
   assert.match(String(ill.body.reasons), /no instance of m is well: a is unready/)
   assert.equal((await ask('/livez')).status, 200)
+})
+
+test('a server that stops says so to who still has a connection, and takes nothing else', async () => {
+  await using fake = await FakeUpstream.start()
+  await using gateway = await startGateway({ upstreams: [upstream('a', fake.url)] })
+  /** With the first answer the server has a part of the next request as well: the connection is not idle. */
+  const begin = async (path: string) => {
+    const socket = connect({ port: Number(new URL(gateway.url).port), host: '127.0.0.1' })
+    const line = (path: string) => `GET ${path} HTTP/1.1\r\nhost: localhost\r\n`
+    let text = ''
+    socket.on('data', (data) => (text += data.toString()))
+    socket.write(`${line('/livez')}\r\n${line(path)}`)
+    await once(socket, 'data')
+    return async () => {
+      socket.write('\r\n')
+      await once(socket, 'close')
+      return text
+    }
+  }
+  const paths = ['/livez', '/readyz', '/v1/models']
+  const begun = await Promise.all(paths.map(begin))
+  const stopped = gateway.stop()
+  const [live = '', ready = '', models = ''] = await Promise.all(begun.map((end) => end()))
+  await stopped
+  assert.deepEqual([live, ready, models].map(readStatuses), [[200, 200], [200, 503], [200, 503]]) // prettier-ignore
+  assert.match(ready, /"reasons":\["the server is stopping"\]/)
+  assert.match(models, /"code":"shutting_down"/)
 })
 
 test('the API is described at /openapi.json, every route of it, and readable at /docs', async () => {

@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert'
 import { test } from 'node:test'
-import { metricReaches } from './metric-reaches.ts'
+import { metricReaches } from '../helpers/metric-reaches.ts'
 import { chat, post, readMetric, startGateway, upstream } from '../helpers/gateway.ts'
 import { answerChat, FakeUpstream, sendJson, wholeChat } from '../helpers/upstream.ts'
 

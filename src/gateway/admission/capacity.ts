@@ -21,7 +21,7 @@ export function readCapacity(registry: Pick<Registry, 'of'>, model: string, proc
     capacity.slots += slots
     capacity.inFlightMax += spec.inFlightMax
     // Nobody has said what a server of others can take: it is trusted until it slows down.
-    capacity.start += spec.areSlotsKnown === false ? spec.inFlightMax : slots
+    capacity.start += spec.areSlotsKnown ? slots : spec.inFlightMax
   }
   if (processes === 1) return capacity
   return {

@@ -1,5 +1,5 @@
-import { readMetric } from '../helpers/gateway.ts'
-import { eventually } from '../helpers/server.ts'
+import { readMetric } from './gateway.ts'
+import { eventually } from './server.ts'
 
 /** What a request has counted is there when the server has closed its record, which may be after its client has all. */
 export async function metricReaches(url: string, series: string, value: number): Promise<void> {
