@@ -4,6 +4,10 @@ import type { Proxy } from './proxies.ts'
 
 export const clients = 32
 
+/** Many passes with few rounds: two processes of one program differ by more than two rounds of one process. */
+export const roundsOf = ({ quick }: { quick: boolean }) =>
+  quick ? { passes: 3, roundsPerPass: 8 } : { passes: 9, roundsPerPass: 16 }
+
 /** Looks at one whole answer first: the others must then have its length, which differs where JSON is written anew. */
 export async function prepareJson(proxy: Proxy, { isSlow } = { isSlow: false }): Promise<Contender> {
   const url = `${proxy.origin}/v1/chat/completions`

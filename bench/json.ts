@@ -1,7 +1,7 @@
 import { compareCpu, type Comparison } from './compare-cpu.ts'
 import { judgeCost, printCosts } from './cost-table.ts'
 import type { Finding } from './finding.ts'
-import { clients, prepareJson } from './json-contender.ts'
+import { clients, prepareJson, roundsOf } from './json-contender.ts'
 import { startLoad } from './load-client.ts'
 import { jsonRequest, jsonResponse } from './payloads.ts'
 import { stopAll } from './processes.ts'
@@ -32,8 +32,7 @@ export async function benchJson({ quick }: { quick: boolean }): Promise<Finding[
       const proxy = await start(upstream)
       return prepareJson(proxy, { isSlow: proxy.name === portkeyName })
     }),
-    passes: quick ? 1 : 3,
-    roundsPerPass: quick ? 20 : 40,
+    ...roundsOf({ quick }),
   })
   await stopAll()
 

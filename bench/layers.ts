@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { compareCpu } from './compare-cpu.ts'
 import { judgeCost, printCosts } from './cost-table.ts'
 import type { Finding } from './finding.ts'
-import { clients, prepareJson } from './json-contender.ts'
+import { clients, prepareJson, roundsOf } from './json-contender.ts'
 import { startLoad } from './load-client.ts'
 import { modelName } from './payloads.ts'
 import { cores, dataDir, stopAll } from './processes.ts'
@@ -34,8 +34,7 @@ export async function benchLayers({ quick }: { quick: boolean }): Promise<Findin
   const results = await compareCpu({
     load: await startLoad(),
     starters: starters.map((start) => async () => prepareJson(await start())),
-    passes: quick ? 1 : 3,
-    roundsPerPass: quick ? 20 : 40,
+    ...roundsOf({ quick }),
   })
   await stopAll()
   printCosts('request', results, {

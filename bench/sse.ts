@@ -36,8 +36,8 @@ async function benchChunkCost(quick: boolean): Promise<Finding> {
   const results = await compareCpu({
     load: await startLoad(),
     starters: [startBareProxy, startGatewayFor].map((start) => async () => prepare(await start(upstream))),
-    passes: quick ? 1 : 3,
-    roundsPerPass: quick ? 4 : 6,
+    passes: quick ? 2 : 7,
+    roundsPerPass: 4,
   })
   const [bare, ours] = results as [Comparison, Comparison]
   printCosts('chunk', results, {

@@ -9,6 +9,9 @@ const CR = 0x0d
 /** Between the events of a stream whose lines all end in CR alone: the standard allows it, and next to nobody writes so. */
 const emptyCrLine = Buffer.from('\r\r')
 
+/** Whether a body of this content type is a stream of events. */
+export const isEventStream = (contentType: string): boolean => /^\s*text\/event-stream/i.test(contentType)
+
 /** The offset just behind the last complete event in `bytes`; 0 when none is complete. */
 export function endOfLastEvent(bytes: Buffer): number {
   let end = bytes.length

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http'
 import type { Clock } from '../core/clock.ts'
 import { toErrorBody, type ApiError } from '../core/errors.ts'
 import { skipSpace } from '../core/json.ts'
-import { formatEvent, readEventData, splitEvents } from '../core/sse.ts'
+import { formatEvent, isEventStream, readEventData, splitEvents } from '../core/sse.ts'
 import type { AnswerHead, Sink } from '../router/call.ts'
 import { readTokenCount } from '../router/calls/token-count.ts'
 import { listAnswerHeaders } from './answer-headers.ts'
@@ -50,7 +50,7 @@ export class Relay implements Sink {
 
   head(head: AnswerHead): void {
     this.#head = head
-    this.#isStream = /^\s*text\/event-stream/i.test(head.contentType)
+    this.#isStream = isEventStream(head.contentType)
     this.#record.status = head.status
     this.#record.model = head.model
     this.#record.instance = head.instance.id

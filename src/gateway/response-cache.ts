@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { fail } from '../core/errors.ts'
-import { endOfLastEvent } from '../core/sse.ts'
+import { endOfLastEvent, isEventStream } from '../core/sse.ts'
 import type { Registry } from '../fleet/registry.ts'
 import type { Call, Sink } from '../router/call.ts'
 import type { ParsedCall } from '../router/calls/completion-call.ts'
@@ -154,7 +154,7 @@ export class ResponseCache {
     const { head, body } = whole
     // A fallback has answered, or the model has become another one meanwhile: the key would promise too much.
     if (head.model !== model || this.#registry.versionOf(model) !== version) return
-    const isStream = /^\s*text\/event-stream/i.test(head.contentType)
+    const isStream = isEventStream(head.contentType)
     if (!isWorthKeeping(body, isStream)) return
     const { status, contentType } = head
     this.#cache.put(key, tenant, { status, contentType, isStream, model, instance: head.instance.id, body })

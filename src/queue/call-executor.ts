@@ -1,4 +1,5 @@
 import { fail, toApiError, type ApiError } from '../core/errors.ts'
+import { isEventStream } from '../core/sse.ts'
 import type { AnswerHead, Sink } from '../router/call.ts'
 import { compileParser, modelRoutes, type ParsedCall } from '../router/calls/completion-call.ts'
 import type { Router } from '../router/router.ts'
@@ -76,7 +77,7 @@ class AnswerSink implements Sink {
 
   head(head: AnswerHead): void {
     this.#instance = head.instance.id
-    if (/^\s*text\/event-stream/i.test(head.contentType)) this.#fold = new StreamFold(this.#path)
+    if (isEventStream(head.contentType)) this.#fold = new StreamFold(this.#path)
     this.#collected.head(head)
   }
 

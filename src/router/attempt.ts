@@ -1,6 +1,6 @@
 import type { Clock } from '../core/clock.ts'
 import { isWholeObject } from '../core/json.ts'
-import { EventAssembler } from '../core/sse.ts'
+import { EventAssembler, isEventStream } from '../core/sse.ts'
 import type { Instance } from '../fleet/instance.ts'
 import { observeLatency } from '../fleet/latency.ts'
 import type { Exchange, Receiver } from '../fleet/transport.ts'
@@ -356,8 +356,6 @@ export class Attempt implements Receiver, Timed, Tried {
     finish(result)
   }
 }
-
-const isEventStream = (contentType: string) => /^\s*text\/event-stream/i.test(contentType)
 
 /** Whether the last event is the end mark. What comes behind it, an end, silence or a broken line, is no matter. */
 function endsWithDone(events: Buffer): boolean {

@@ -39,7 +39,7 @@ export type RunOptions = {
 
 type Choice = { instance: Instance; model: string }
 
-export type RouterCounts = {
+type RouterCounts = {
   retries: number
   retriesRefused: number
   hedges: number
@@ -88,13 +88,14 @@ export class Router {
     this.#budget = new RetryBudget({ ratio, reserve, nowMs: parts.clock.now() })
   }
 
-  /** Takes over new rules. A policy that stays the same keeps its memory. */
+  /** Takes over new rules. A policy that stays the same keeps its memory; those of models that are gone are forgotten. */
   configure(rules: RoutingRules): void {
     this.#rules = rules
     this.health.configure(rules.health)
     this.#budget.configure({ ratio: rules.retryRatio, reserve: rules.retryReserve })
     for (const [model, { name }] of this.#policies) {
-      if ((lookUp(rules.policies, model) ?? rules.policy) !== name) this.#policies.delete(model)
+      const stays = this.#registry.has(model) && (lookUp(rules.policies, model) ?? rules.policy) === name
+      if (!stays) this.#policies.delete(model)
     }
   }
 

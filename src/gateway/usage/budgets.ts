@@ -106,8 +106,11 @@ export class Budgets implements Service {
     this.#forgetIdle()
     if (this.#spendings.size === 0) return
     this.#isReading = true
-    await this.#parts.book.inTurn(() => this.#read([...this.#spendings.keys()]))
-    this.#isReading = false
+    try {
+      await this.#parts.book.inTurn(() => this.#read([...this.#spendings.keys()]))
+    } finally {
+      this.#isReading = false
+    }
   }
 
   /** Never throws. */

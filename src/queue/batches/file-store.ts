@@ -34,8 +34,9 @@ export type FileQuery = {
 
 const limits = {
   filesMax: 100_000,
-  /** Uploads at once: each holds a megabyte. */
+  /** Uploads at once, of all tenants and of each: one holds a megabyte. */
   uploadsMax: 64,
+  tenantUploadsMax: 32,
   /** How long an upload may be silent before it is taken for broken off. */
   silentMsMax: 20 * uploadTouchMs,
   sweepMs: 60_000,
@@ -109,10 +110,7 @@ export class FileStore implements Service {
   /** Begins to take a file. Throws files_full and rate_limited. */
   async begin(tenant: string): Promise<Upload> {
     const { filesBytesMax, fileBytesMax } = this.#settings()
-    if (this.#uploads.size >= limits.uploadsMax) {
-      const message = `${limits.uploadsMax} files are being uploaded at this moment, as many as are taken at once.`
-      throw fail('rate_limited', { message, retryAfterMs: 2_000 })
-    }
+    this.#checkRoom(tenant)
     const nowMs = this.#clock.wallMs()
     const id = makeFileId(nowMs)
     const upload: Upload = new Upload({
@@ -141,6 +139,19 @@ export class FileStore implements Service {
       throw error
     }
     return upload
+  }
+
+  /** Throws rate_limited. Whoever uploads slowly must not take the places of all others. */
+  #checkRoom(tenant: string): void {
+    let own = 0
+    for (const upload of this.#uploads.values()) if (upload.tenant === tenant) own += 1
+    const isFull = this.#uploads.size >= limits.uploadsMax
+    if (!isFull && own < limits.tenantUploadsMax) return
+    const busy = isFull ? `${limits.uploadsMax} files` : `${limits.tenantUploadsMax} files of this tenant`
+    throw fail('rate_limited', {
+      message: `${busy} are being uploaded at this moment, as many as are taken at once.`,
+      retryAfterMs: 2_000,
+    })
   }
 
   /** A file of which the content is on disk already becomes visible. Once more is as good as once. */

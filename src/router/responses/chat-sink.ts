@@ -1,5 +1,5 @@
 import { fail } from '../../core/errors.ts'
-import { readEventData, splitEvents } from '../../core/sse.ts'
+import { isEventStream, readEventData, splitEvents } from '../../core/sse.ts'
 import type { AnswerHead, Sink } from '../call.ts'
 import type { Fields } from '../calls/body.ts'
 import { noCompletion } from './response.ts'
@@ -40,7 +40,7 @@ export class ChatSink implements Sink {
 
   head(head: AnswerHead): void {
     this.#head = head
-    this.#isStream = head.status === 200 && /^\s*text\/event-stream/i.test(head.contentType)
+    this.#isStream = head.status === 200 && isEventStream(head.contentType)
     if (head.status === 200) this.#onHead(head)
   }
 
