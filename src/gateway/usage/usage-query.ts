@@ -74,7 +74,8 @@ function readTenant(query: Query, { tenant, roles }: Caller): string | null {
     throw invalid('tenant', 'must be 1 to 100 letters, digits, `_`, `.`, `:`, `@` or `-`, or * for all')
   }
   if (asked !== tenant && !roles.has('admin')) {
-    const message = 'Usage of other tenants needs the permission `admin`, which your key or token does not have.'
+    const message =
+      'Usage of other tenants needs the permission `admin`, which your key or token does not have.'
     throw missingPermission(message, ['admin'])
   }
   return asked === '*' ? null : asked
