@@ -21,6 +21,7 @@ const long = (tokens: number, more: object = {}) => ({
   model: 'tiny',
   prompt: 'Once',
   max_tokens: tokens,
+  ignore_eos: true,
   ...more,
 })
 
