@@ -8,7 +8,6 @@ import { createInterface } from 'node:readline'
 import { Database, migrate, readVersion } from '../../src/storage/sqlite/database.ts'
 import { migrations } from '../../src/storage/sqlite/schema.ts'
 import { submitted, text } from '../conformance/tasks.ts'
-import { eventually } from '../helpers/server.ts'
 import { Folder, TestStore } from '../helpers/sqlite.ts'
 import { slowSteps } from './sqlite-child.ts'
 
@@ -77,12 +76,13 @@ describe(`SQLite and kill -9 (TEST_SEED=${seed})`, () => {
   it('frees the folder at once', async () => {
     await using folder = await Folder.make()
     let held = ''
-    const running = runAndKill(['write', folder.database, '1'], () => held !== '')
-    await eventually('another server has the folder', async () => {
-      const open = TestStore.open(folder.database)
-      await open.then((store) => store.stop(), (error: Error) => (held = error.message)) // prettier-ignore
+    const writes = Promise.withResolvers<void>()
+    const running = runAndKill(['write', folder.database, '1'], () => {
+      writes.resolve()
       return held !== ''
     })
+    await Promise.race([writes.promise, running])
+    await TestStore.open(folder.database).then((store) => store.stop(), (error: Error) => (held = error.message)) // prettier-ignore
     await running
     assert.match(held, /\(process \d+\)/)
     await using store = await TestStore.open(folder.database)
