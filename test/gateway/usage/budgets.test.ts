@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert'
-import { after, before, describe, it } from 'node:test'
+import { describe, it } from 'node:test'
 import type { TenantSettings } from '../../../src/config/schema.ts'
 import { ApiError } from '../../../src/core/errors.ts'
 import { plainTenant } from '../../../src/gateway/tenants/tenant-settings.ts'
@@ -7,31 +7,15 @@ import { judgeSpending, monthAt, Spending } from '../../../src/gateway/usage/spe
 import { dayMs, hourMs } from '../../../src/storage/usage-store.ts'
 import { createDatabase, makeStore } from '../../helpers/postgres.ts'
 import { serviceSkip } from '../../helpers/services.ts'
-import { Folder, TestStore } from '../../helpers/sqlite.ts'
 import { JumpyClock } from '../../queue/harness.ts'
-import { Counting } from './harness.ts'
+import { Counting, useCountings } from './harness.ts'
 
 const startMs = Date.UTC(2026, 0, 1)
 /** The requests of these tests cost this much each. */
 const cost = 0.00164
 const perDay = (budgetPerDay: number): TenantSettings => ({ ...plainTenant, budgetPerDay })
 
-let folder: Folder
-before(async () => {
-  folder = await Folder.make()
-})
-after(() => folder[Symbol.asyncDispose]())
-
-let databases = 0
-async function openCounting() {
-  const store = await TestStore.open(`${folder.path}/${(databases += 1)}.db`)
-  const counting = new Counting(store.usage)
-  return Object.assign(counting, {
-    inner: store.usage,
-    beside: () => new Counting(store.usage, counting.clock),
-    [Symbol.asyncDispose]: () => store.stop(),
-  })
-}
+const openCounting = useCountings()
 
 /** `passed`, or the message of the refusal. */
 async function ask({ budgets }: Counting, settings: TenantSettings, tenant = 'acme'): Promise<string> {

@@ -1,3 +1,4 @@
+import { after, before } from 'node:test'
 import pino from 'pino'
 import type { Caller } from '../../../src/gateway/auth/caller.ts'
 import { nobody } from '../../../src/gateway/auth/caller.ts'
@@ -9,6 +10,7 @@ import { UsageMetrics } from '../../../src/gateway/usage/usage-metrics.ts'
 import { StoreUnavailable } from '../../../src/storage/store.ts'
 import type { DayCost, UsageBatch, UsageStore, UsageSum } from '../../../src/storage/usage-store.ts'
 import { MetricsRegistry } from '../../../src/telemetry/metrics.ts'
+import { Folder, TestStore } from '../../helpers/sqlite.ts'
 import { JumpyClock } from '../../queue/harness.ts'
 
 /** What becomes of a write: done; not done and told so; done, and yet told that it was not. */
@@ -115,3 +117,22 @@ export function makeRecord(more: RecordFields = {}): RequestRecord {
     ...fields,
   }
 } // prettier-ignore
+
+/** For a file of tests: opens countings, each on an empty store of its own. */
+export function useCountings() {
+  let folder: Folder
+  before(async () => {
+    folder = await Folder.make()
+  })
+  after(() => folder[Symbol.asyncDispose]())
+  let databases = 0
+  return async () => {
+    const store = await TestStore.open(`${folder.path}/${(databases += 1)}.db`)
+    const counting = new Counting(store.usage)
+    return Object.assign(counting, {
+      inner: store.usage,
+      beside: () => new Counting(store.usage, counting.clock),
+      [Symbol.asyncDispose]: () => store.stop(),
+    })
+  }
+}

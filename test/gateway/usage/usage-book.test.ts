@@ -1,30 +1,15 @@
 import { strict as assert } from 'node:assert'
-import { after, before, describe, it } from 'node:test'
+import { describe, it } from 'node:test'
 import type { EndedAttempt } from '../../../src/queue/dispatcher.ts'
 import { hourMs } from '../../../src/storage/usage-store.ts'
 import { costOf, PriceTable } from '../../../src/gateway/usage/prices.ts'
 import { rowsMax, UsagePages } from '../../../src/gateway/usage/usage-pages.ts'
-import { Folder, TestStore } from '../../helpers/sqlite.ts'
-import { Counting, prices, type Fate, type RecordFields } from './harness.ts'
+import { prices, useCountings, type Counting, type Fate, type RecordFields } from './harness.ts'
 
 /** (60 · 10 + 40 · 1 + 10 · 100) / 1e6 */
 const oneCost = 0.00164
 
-let folder: Folder
-before(async () => {
-  folder = await Folder.make()
-})
-after(() => folder[Symbol.asyncDispose]())
-
-let databases = 0
-async function openCounting() {
-  const store = await TestStore.open(`${folder.path}/${(databases += 1)}.db`)
-  const counting = new Counting(store.usage)
-  return Object.assign(counting, {
-    beside: () => new Counting(store.usage, counting.clock),
-    [Symbol.asyncDispose]: () => store.stop(),
-  })
-}
+const openCounting = useCountings()
 
 /** Lets time pass while nothing but time is waited for. */
 async function untilStopped({ clock }: Counting, stopped: Promise<void>): Promise<void> {
