@@ -15,14 +15,13 @@ export type Tiered = Waiting & { readonly tier: Ask['tier'] }
 
 /**
  * The line of those who wait for a place: by urgency, and fair within it. A less urgent band has one turn of four as
- * soon as somebody has waited in it for half of what is allowed, as tasks have. When the line is full, the least urgent leave it
- * first, and among equals those of the tenant who has most of them waiting.
+ * soon as somebody has waited in it for half of what is allowed, as tasks have. When the line is full, the least urgent
+ * leave it first, and among equals those of the tenant who has most of them waiting.
  *
  * A burst may wait for as long as is allowed. A line that never empties is no burst, and a long one helps nobody: all
  * wait, and no more are answered. Waits in it are cut to a quarter, tenant by tenant, so it is short when the overload
- * ends. After CoDel
- * (Nichols, Jacobson, 2012, https://queue.acm.org/detail.cfm?id=2209336) as Facebook serves requests with it (Maurer,
- * 2015, https://queue.acm.org/detail.cfm?id=2839461).
+ * ends. After CoDel (Nichols, Jacobson, 2012, https://queue.acm.org/detail.cfm?id=2209336) as Facebook serves requests
+ * with it (Maurer, 2015, https://queue.acm.org/detail.cfm?id=2839461).
  */
 export class WaitingLine<W extends Tiered> {
   readonly #bands: Readonly<Record<Ask['tier'], Band<W>>> = {
@@ -85,7 +84,10 @@ export class WaitingLine<W extends Tiered> {
     return undefined
   }
 
-  /** Takes out who is next; it may be somebody whose time has passed, which is no turn. `msPerPlace` is the time in which one place becomes free. */
+  /**
+   * Takes out who is next; it may be somebody whose time has passed, which is no turn. `msPerPlace` is the time in which
+   * one place becomes free.
+   */
   take({
     nowMs,
     waitMaxMs,
