@@ -81,11 +81,19 @@ export async function simulateOverload(options: OverloadOptions): Promise<Fate[]
     resolve: (name) => name,
     run: (call, sink, signal) =>
       new Promise((resolve, reject) => {
-        if (signal.aborted) return reject(fail('client_closed'))
+        const end = () => {
+          sink.settled?.(null)
+          resolve()
+        }
+        if (signal.aborted) {
+          const gone = fail('client_closed')
+          sink.settled?.(gone)
+          return reject(gone)
+        }
         const nowMs = clock.now()
         const { inputTokens, outputTokens, streamed } = (call as SimulatedCall).request
         const request = { atMs: nowMs, inputTokens, outputTokens, streamed, blocks: [], sessionKey: '' }
-        sinks.set(request, { sink, end: resolve })
+        sinks.set(request, { sink, end })
         policy.pick(instances, where, { nowMs, random: options.random }).accept(request, nowMs)
       }),
   }

@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { Cancellation, type CancelSignal } from '../core/cancellation.ts'
 import { fail } from '../core/errors.ts'
 import { endOfLastEvent, isEventStream } from '../core/sse.ts'
 import type { Registry } from '../fleet/registry.ts'
@@ -71,7 +72,7 @@ export class ResponseCache {
   async answer(
     call: Call,
     plan: CachePlan,
-    client: { sink: Sink; record: RequestRecord; signal: AbortSignal },
+    client: { sink: Sink; record: RequestRecord; signal: CancelSignal },
   ): Promise<void> {
     const { record, signal } = client
     if (plan.wish.reads) {
@@ -102,7 +103,7 @@ export class ResponseCache {
 
   /** Makes the call, and lets others join it. */
   #lead(call: Call, plan: CachePlan): SharedAnswer {
-    const stop = new AbortController()
+    const stop = new Cancellation()
     const flight = new SharedAnswer({
       bytesMax: this.#cache.entryBytesMax,
       asides: plan.asides,
@@ -112,7 +113,7 @@ export class ResponseCache {
       },
     })
     if (!this.#flights.get(plan.key)?.isOpen) this.#flights.set(plan.key, flight)
-    this.#router.run(call, flight, stop.signal).then(
+    this.#router.run(call, flight, stop).then(
       () => {
         this.#forget(plan.key, flight)
         this.#keep(plan, flight)
@@ -129,7 +130,7 @@ export class ResponseCache {
     flight: SharedAnswer,
     call: Call,
     plan: CachePlan,
-    { sink, record, signal }: { sink: Sink; record: RequestRecord; signal: AbortSignal },
+    { sink, record, signal }: { sink: Sink; record: RequestRecord; signal: CancelSignal },
   ): Promise<void> {
     record.cache = 'hit'
     record.cacheAgeMs = 0
@@ -162,7 +163,7 @@ export class ResponseCache {
 }
 
 /** Gives an answer again as it came: a stream as a stream. */
-function replay({ answer }: FoundAnswer, sink: Sink, signal: AbortSignal): Promise<void> {
+function replay({ answer }: FoundAnswer, sink: Sink, signal: CancelSignal): Promise<void> {
   const { body, isStream } = answer
   const again = new SharedAnswer({ bytesMax: body.length, asides: '', onEmpty: () => {} })
   again.head({

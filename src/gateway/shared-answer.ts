@@ -1,3 +1,4 @@
+import type { CancelSignal } from '../core/cancellation.ts'
 import { fail } from '../core/errors.ts'
 import type { AnswerHead, Sink } from '../router/call.ts'
 
@@ -7,7 +8,7 @@ export class NotShared extends Error {
 }
 
 /** A client of an answer. `asides` are what its call has beside the others'; see `response-cache-key.ts`. */
-export type Reader = { sink: Sink; asides: string; signal: AbortSignal }
+export type Reader = { sink: Sink; asides: string; signal: CancelSignal }
 
 /**
  * One answer on its way to several clients. Each takes it at its own pace, from the beginning. As long as it is not

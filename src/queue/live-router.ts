@@ -1,3 +1,4 @@
+import type { CancelSignal } from '../core/cancellation.ts'
 import type { Clock } from '../core/clock.ts'
 import type { AnswerHead, Call, Sink } from '../router/call.ts'
 import type { Router } from '../router/router.ts'
@@ -26,20 +27,18 @@ export class LiveRouter implements ModelRouter {
     return this.#router.resolve(name)
   }
 
-  async run(call: Call, sink: Sink, signal: AbortSignal): Promise<void> {
+  run(call: Call, sink: Sink, signal: CancelSignal): Promise<void> {
     const model = this.#router.resolve(call.model)
     if (model === null) return this.#router.run(call, sink, signal)
     const watched = new WatchedSink(sink, model, this.#live, this.#clock)
-    try {
-      await this.#router.run(call, watched, signal, { hedges: true })
-    } finally {
-      this.#live.ended(model, watched.answered)
-    }
+    return this.#router.run(call, watched, signal, liveOptions)
   }
 }
 
+const liveOptions = { hedges: true } as const
+
 class WatchedSink implements Sink {
-  answered = false
+  #answered = false
   readonly #sink: Sink
   readonly #model: string
   readonly #live: LiveSignals
@@ -56,7 +55,7 @@ class WatchedSink implements Sink {
   }
 
   head(head: AnswerHead): void {
-    this.answered = true
+    this.#answered = true
     this.#live.firstByte(this.#model, this.#clock.now() - this.#startedAtMs)
     this.#sink.head(head)
   }
@@ -67,5 +66,10 @@ class WatchedSink implements Sink {
 
   end(): void {
     this.#sink.end()
+  }
+
+  settled(thrown: unknown): void {
+    this.#live.ended(this.#model, this.#answered)
+    this.#sink.settled?.(thrown)
   }
 }

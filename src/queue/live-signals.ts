@@ -66,17 +66,20 @@ export class LiveBook implements LiveSignals {
   }
 
   began(model: string): void {
+    const nowMs = this.#clock.now()
     const signals = this.#of(model)
-    this.#averageWaiting(signals)
+    averageWaiting(signals, nowMs)
+    signals.seenAtMs = nowMs
     signals.inFlight += 1
     signals.waiting += 1
   }
 
   firstByte(model: string, ttftMs: number): void {
-    const signals = this.#of(model)
-    this.#averageWaiting(signals)
-    signals.waiting -= 1
     const nowMs = this.#clock.now()
+    const signals = this.#of(model)
+    averageWaiting(signals, nowMs)
+    signals.seenAtMs = nowMs
+    signals.waiting -= 1
     signals.samples += 1
     const share = 1 / Math.min(signals.samples, recentSamples)
     signals.recentMs += (ttftMs - signals.recentMs) * share
@@ -90,19 +93,22 @@ export class LiveBook implements LiveSignals {
   }
 
   ended(model: string, answered: boolean): void {
+    const nowMs = this.#clock.now()
     const signals = this.#of(model)
-    this.#averageWaiting(signals)
+    averageWaiting(signals, nowMs)
+    signals.seenAtMs = nowMs
     signals.inFlight -= 1
     if (!answered) signals.waiting -= 1
   }
 
   /** Of several models that share their instances: counts together, and the worst of the ratios. */
   look(models: readonly string[]): LiveSight {
+    const nowMs = this.#clock.now()
     const sight: LiveSight = { inFlight: 0, waiting: 0, slowdown: null, crowding: null, seenAtMs: -Infinity }
     for (const model of models) {
       const signals = this.#models.get(model)
       if (!signals) continue
-      this.#averageWaiting(signals, { isSeen: false })
+      averageWaiting(signals, nowMs)
       sight.inFlight += signals.inFlight
       sight.waiting += signals.waiting
       sight.seenAtMs = Math.max(sight.seenAtMs, signals.seenAtMs)
@@ -121,20 +127,22 @@ export class LiveBook implements LiveSignals {
     }
     return signals
   }
-
-  #averageWaiting(signals: ModelSignals, { isSeen } = { isSeen: true }): void {
-    const nowMs = this.#clock.now()
-    const passedMs = nowMs - signals.waitingAtMs
-    signals.waitingAtMs = nowMs
-    if (isSeen) signals.seenAtMs = nowMs
-    const follow = (average: number, tauMs: number) =>
-      signals.waiting + (average - signals.waiting) * Math.exp(-passedMs / tauMs)
-    signals.recentWaiting = follow(signals.recentWaiting, recentWaitingTauMs)
-    // In the first minutes the average over all that was seen: the long one would still be near zero.
-    const ageMs = nowMs - signals.waitingSinceMs
-    signals.usualWaiting = follow(signals.usualWaiting, Math.min(usualWaitingTauMs, Math.max(1, ageMs)))
-  }
 }
+
+/** Brings the averages of the number that waits up to now, before that number changes. */
+function averageWaiting(signals: ModelSignals, nowMs: number): void {
+  const passedMs = nowMs - signals.waitingAtMs
+  signals.waitingAtMs = nowMs
+  const { waiting } = signals
+  signals.recentWaiting = follow(signals.recentWaiting, waiting, passedMs / recentWaitingTauMs)
+  // In the first minutes the average over all that was seen: the long one would still be near zero.
+  const tauMs = Math.min(usualWaitingTauMs, Math.max(1, nowMs - signals.waitingSinceMs))
+  signals.usualWaiting = follow(signals.usualWaiting, waiting, passedMs / tauMs)
+}
+
+/** An average that has followed `value` for so many time constants. */
+const follow = (average: number, value: number, constants: number): number =>
+  value + (average - value) * Math.exp(-constants)
 
 const readSlowdown = ({ samples, recentMs, usualMs }: ModelSignals): number | null =>
   samples > samplesMin && usualMs > 0 ? recentMs / usualMs : null

@@ -1,3 +1,4 @@
+import type { CancelSignal } from '../core/cancellation.ts'
 import type { Clock } from '../core/clock.ts'
 import { isWholeObject } from '../core/json.ts'
 import { EventAssembler, isEventStream } from '../core/sse.ts'
@@ -84,7 +85,7 @@ export class Attempt implements Receiver, Timed, Tried {
   /** Until the first data: the time to hedge, then the time limit for it. After it: between two chunks. */
   deadlineMs: number
   place = -1
-  #signal: AbortSignal | null = null
+  #signal: CancelSignal | null = null
   /** From the request to the first data; -1 while there is none. */
   #waitedMs = -1
   #exchange: Exchange | null = null
@@ -105,6 +106,8 @@ export class Attempt implements Receiver, Timed, Tried {
     call: Call
     sink: Sink
     clock: Clock
+    /** Monotonic milliseconds: it begins. */
+    nowMs: number
     instance: Instance
     model: string
     number: number
@@ -126,7 +129,7 @@ export class Attempt implements Receiver, Timed, Tried {
     this.#book = parts.book
     this.#deadlines = parts.deadlines
     this.#idleMs = parts.idleMs
-    this.#startedAtMs = parts.clock.now()
+    this.#startedAtMs = parts.nowMs
     this.#beginByMs = this.#startedAtMs + parts.firstByteMs
     this.deadlineMs =
       parts.hedgeAfterMs > 0
@@ -135,7 +138,7 @@ export class Attempt implements Receiver, Timed, Tried {
   }
 
   /** Resolves with what came of it. When `signal` is aborted, the instance is free at once. */
-  run(signal: AbortSignal): Promise<AttemptResult> {
+  run(signal: CancelSignal): Promise<AttemptResult> {
     const body = this.call.bodyFor(this.instance.spec.models.get(this.model) ?? this.model)
     this.#signal = signal
     this.instance.inFlight += 1

@@ -42,6 +42,8 @@ export type Sink = {
   /** Whole JSON text, or whole events of a stream. False asks for a pause until `resume` is called. */
   data(chunk: Buffer, resume: () => void): boolean
   end(): void
+  /** The call is over: null, or what `router.run` throws. The last that is said, once, on every way out. */
+  settled?(thrown: unknown): void
 }
 
 export type AnswerHead = {

@@ -1,3 +1,4 @@
+import type { CancelSignal } from '../core/cancellation.ts'
 import type { Attempt, AttemptResult } from './attempt.ts'
 
 /**
@@ -12,7 +13,7 @@ export class Race {
   /** Whether the second attempt was the faster one. */
   secondWon = false
   readonly #startSecond: () => Attempt | null
-  readonly #signal: AbortSignal
+  readonly #signal: CancelSignal
   #first: Attempt | null = null
   #second: Attempt | null = null
   #winner: Attempt | null = null
@@ -20,7 +21,7 @@ export class Race {
   #resolve: (result: AttemptResult) => void = () => {}
 
   /** `startSecond` chooses another instance for the call; null when there is none, or no budget for it. */
-  constructor(startSecond: () => Attempt | null, signal: AbortSignal) {
+  constructor(startSecond: () => Attempt | null, signal: CancelSignal) {
     this.#startSecond = startSecond
     this.#signal = signal
   }

@@ -1,3 +1,4 @@
+import type { CancelSignal } from '../core/cancellation.ts'
 import type { Clock } from '../core/clock.ts'
 import { errorTable, fail, type ApiError } from '../core/errors.ts'
 import type { Instance } from '../fleet/instance.ts'
@@ -115,19 +116,20 @@ export class Router {
    * Brings the answer to a call into `sink`. Throws an ApiError when there is none: before `sink.head` it is the
    * whole answer, after it the end of a broken one.
    */
-  async run(call: Call, sink: Sink, signal: AbortSignal, options?: RunOptions): Promise<void> {
+  async run(call: Call, sink: Sink, signal: CancelSignal, options?: RunOptions): Promise<void> {
     let model = this.resolve(call.model)
-    if (model === null) {
-      throw fail('model_not_found', {
-        message: `The model \`${call.model.slice(0, 200)}\` is not served here; GET /v1/models lists those that are.`,
-        param: 'model',
-      })
-    }
-    this.#budget.deposit()
-    const asked = model
-    const tried: Instance[] = []
-    let last: Failure | null = null
+    let thrown: unknown = null
     try {
+      if (model === null) {
+        throw fail('model_not_found', {
+          message: `The model \`${call.model.slice(0, 200)}\` is not served here; GET /v1/models lists those that are.`,
+          param: 'model',
+        })
+      }
+      this.#budget.deposit()
+      const asked = model
+      const tried: Instance[] = []
+      let last: Failure | null = null
       for (;;) {
         if (signal.aborted) throw fail('client_closed')
         const choice = this.#choose(asked, call, tried)
@@ -157,9 +159,13 @@ export class Router {
           throw this.#giveUp(model, call, failure)
         last = failure
       }
+    } catch (error) {
+      thrown = error
+      throw error
     } finally {
       // A trial that has said nothing of its model makes room for the next one.
-      this.health.breakerOf(model).leave(call)
+      if (model !== null) this.health.breakerOf(model).leave(call)
+      sink.settled?.(thrown)
     }
   }
 
@@ -170,6 +176,7 @@ export class Router {
       call,
       sink,
       clock: this.#clock,
+      nowMs: this.#context.nowMs,
       number: tried.length,
       firstByteMs: this.#rules.firstByteMs,
       idleMs: this.#rules.idleMs,
@@ -182,7 +189,7 @@ export class Router {
   }
 
   /** Runs an attempt, and a second one beside it when it is slow. */
-  async #race(first: Attempt, sink: Sink, tried: Instance[], signal: AbortSignal): Promise<AttemptResult> {
+  async #race(first: Attempt, sink: Sink, tried: Instance[], signal: CancelSignal): Promise<AttemptResult> {
     const race = new Race(() => this.#hedge(first, sink, tried), signal)
     const result = await race.run(first)
     if (race.secondWon) this.counts.hedgeWins += 1

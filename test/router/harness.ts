@@ -1,3 +1,4 @@
+import { strict as assert } from 'node:assert'
 import pino from 'pino'
 import type { ApiError } from '../../src/core/errors.ts'
 import { Instance } from '../../src/fleet/instance.ts'
@@ -98,6 +99,8 @@ export class Caller implements Sink {
   readonly controller = new AbortController()
   text = ''
   ends = 0
+  /** What it was told at the end. */
+  readonly settlements: unknown[] = []
   error: ApiError | null = null
   over: Promise<void> = Promise.resolve()
 
@@ -110,6 +113,9 @@ export class Caller implements Sink {
   }
   end(): void {
     this.ends += 1
+  }
+  settled(thrown: unknown): void {
+    this.settlements.push(thrown)
   }
 
   /** The instance that answered, or the code of the error. */
@@ -182,9 +188,13 @@ export class Bench {
       prefixBlocks: () => [],
       bodyFor: () => Buffer.from('{}'),
     }
-    caller.over = this.router.run(call, caller, caller.controller.signal, options).catch((error: unknown) => {
-      caller.error = error as ApiError
-    })
+    caller.over = this.router
+      .run(call, caller, caller.controller.signal, options)
+      .catch((error: unknown) => {
+        caller.error = error as ApiError
+      })
+      // Whatever the test is about: nobody is left without the end of its call, or told of it twice.
+      .then(() => assert.deepEqual(caller.settlements, [caller.error]))
     return caller
   }
 

@@ -73,6 +73,7 @@ test('in-flight counts end at zero over random failures, aborts and retries', as
         assert.ok(scrapes < 500, 'requests stay in flight for ever')
       }
       for (const fake of [a, b, c]) await fake.until(({ active }) => active === 0)
+      assert.equal(await readMetric(gateway.url, 'autoglm_admission_in_flight{model="m"}'), 0)
       for (const id of ['a', 'b', 'c']) {
         assert.equal(await readMetric(gateway.url, `autoglm_instance_in_flight{instance="${id}"}`), 0, id)
         assert.equal(await readMetric(gateway.url, `autoglm_instance_waiting_bytes{instance="${id}"}`), 0, id)

@@ -1,3 +1,4 @@
+import type { CancelSignal } from '../../core/cancellation.ts'
 import type { Clock } from '../../core/clock.ts'
 import type { Service } from '../../core/service.ts'
 import type { Call, Sink } from '../../router/call.ts'
@@ -62,7 +63,7 @@ export class Admission implements Service {
    * A place for a call to `model`, which is a resolved name: at once where there is room, else a promise of one.
    * Throws, or rejects with, overloaded, deadline_unreachable, client_closed or shutting_down.
    */
-  enter(model: string, call: Call, sink: Sink, signal: AbortSignal): Place | Promise<Place> {
+  enter(model: string, call: Call, sink: Sink, signal: CancelSignal): Place | Promise<Place> {
     return (this.#gates.get(model) ?? this.#open(model)).enter(call, sink, signal)
   }
 

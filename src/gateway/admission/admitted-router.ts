@@ -1,3 +1,4 @@
+import type { CancelSignal } from '../../core/cancellation.ts'
 import type { ModelRouter } from '../../queue/live-router.ts'
 import type { Call, Sink } from '../../router/call.ts'
 import type { RunOptions } from '../../router/router.ts'
@@ -22,18 +23,31 @@ export class AdmittedRouter implements ModelRouter {
     return this.#router.resolve(name)
   }
 
-  /** Throws as the router does, and what `Admission.enter` throws. */
-  async run(call: Call, sink: Sink, signal: AbortSignal, options?: RunOptions): Promise<void> {
+  /** Rejects as the router does, and with what `Admission.enter` throws. */
+  run(call: Call, sink: Sink, signal: CancelSignal, options?: RunOptions): Promise<void> {
     const model = this.#admission.isEnabled ? this.#router.resolve(call.model) : null
     if (model === null) return this.#router.run(call, sink, signal, options)
-    const entered = this.#admission.enter(model, call, sink, signal)
-    const place = entered instanceof Place ? entered : await entered
     try {
-      await this.#router.run(call, place, signal, options)
+      const entered = this.#admission.enter(model, call, sink, signal)
+      if (entered instanceof Place) return this.#router.run(call, entered, signal, options)
+      return this.#runLater(entered, call, sink, signal, options)
     } catch (thrown) {
-      place.leave(thrown)
-      throw thrown
+      sink.settled?.(thrown)
+      return Promise.reject(thrown as Error)
     }
-    place.leave(null)
+  }
+
+  async #runLater(
+    entered: Promise<Place>,
+    call: Call,
+    sink: Sink,
+    signal: CancelSignal,
+    options?: RunOptions,
+  ): Promise<void> {
+    const place = await entered.catch((thrown: unknown) => {
+      sink.settled?.(thrown)
+      throw thrown
+    })
+    return this.#router.run(call, place, signal, options)
   }
 }

@@ -1,4 +1,5 @@
 import type { Config } from '../../config/schema.ts'
+import type { CancelSignal } from '../../core/cancellation.ts'
 import type { Clock } from '../../core/clock.ts'
 import { ApiError } from '../../core/errors.ts'
 import type { AnswerHead, Ask, Call, Sink } from '../../router/call.ts'
@@ -104,7 +105,7 @@ export class ModelGate implements PlaceOwner {
   }
 
   /** A place, at once where there is room. Throws, or rejects with, the reason for which there is none. */
-  enter(call: Call, sink: Sink, signal: AbortSignal): Place | Promise<Place> {
+  enter(call: Call, sink: Sink, signal: CancelSignal): Place | Promise<Place> {
     const nowMs = this.#clock.now()
     if (nowMs >= this.#windowEndsMs) this.#closeWindow(nowMs)
     const ask = call.ask ?? nobodysAsk
@@ -151,7 +152,7 @@ export class ModelGate implements PlaceOwner {
     for (const waiter of [...this.#line.all()]) this.#leave(waiter, kind)
   }
 
-  #wait(ask: Ask, stream: boolean, sink: Sink, signal: AbortSignal, nowMs: number): Promise<Place> {
+  #wait(ask: Ask, stream: boolean, sink: Sink, signal: CancelSignal, nowMs: number): Promise<Place> {
     const { waitingMax } = this.#settings()
     const latestStartMs = ask.deadlineMs === null ? Infinity : this.#latestStart(ask.deadlineMs, nowMs)
     const waitMaxMs = this.#line.readWaitMs(ask, nowMs, this.#waitMaxMs())

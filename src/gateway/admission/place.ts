@@ -11,7 +11,7 @@ export type PlaceOwner = {
 
 /**
  * A request's place among those under way, and its sink: one object is both, so that being let in costs nothing but
- * this. Given back by `leave`, once.
+ * this. Given back when its call is settled.
  */
 export class Place implements Sink {
   readonly stream: boolean
@@ -40,9 +40,10 @@ export class Place implements Sink {
     this.#sink.end()
   }
 
-  leave(thrown: unknown): void {
+  settled(thrown: unknown): void {
     assert(!this.#isLeft, 'a place was given back twice')
     this.#isLeft = true
     this.#owner.left(this, thrown)
+    this.#sink.settled?.(thrown)
   }
 }

@@ -1,3 +1,4 @@
+import type { CancelSignal } from '../../core/cancellation.ts'
 import type { Timed } from '../../router/deadlines.ts'
 import type { Ask, Sink } from '../../router/call.ts'
 import type { RefusalKind } from './refusals.ts'
@@ -21,7 +22,7 @@ export class Waiter implements Tiered, Timed {
   /** When it leaves the line by itself: the longest wait, or the last moment for its client's deadline. */
   readonly deadlineMs: number
   place = -1
-  readonly #signal: AbortSignal
+  readonly #signal: CancelSignal
   readonly #leave: (waiter: Waiter, kind: RefusalKind) => void
   readonly #settled = Promise.withResolvers<Place>()
   readonly #onAbort = () => this.#leave(this, 'client_gone')
@@ -30,7 +31,7 @@ export class Waiter implements Tiered, Timed {
     ask: Ask
     stream: boolean
     sink: Sink
-    signal: AbortSignal
+    signal: CancelSignal
     arrivedAtMs: number
     order: number
     latestStartMs: number
@@ -61,7 +62,7 @@ export class Waiter implements Tiered, Timed {
 
   /** It has joined the line. */
   watch(): void {
-    this.#signal.addEventListener('abort', this.#onAbort, { once: true })
+    this.#signal.addEventListener('abort', this.#onAbort)
   }
 
   /** What it is told when its deadline has passed. */

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
+import { Cancellation } from '../../core/cancellation.ts'
 import { fail } from '../../core/errors.ts'
 import type { Ask } from '../../router/call.ts'
 import {
@@ -99,15 +100,15 @@ function makeModelCall(
     })
     // Others may join it and take the answer: how long they wait is not this caller's matter.
     if (plan) call.ask = { ...call.ask, deadlineMs: null }
-    const client = new AbortController()
+    const client = new Cancellation()
     const { stallMs } = settings()
     const relay = new Relay({ response, record, book, clock, hidesUsage: call.hidesUsage, stallMs })
     record.onAbandoned = () => client.abort()
     const answered = plan
-      ? responses.answer(call, plan, { sink: relay, record, signal: client.signal })
-      : router.run(call, relay, client.signal)
+      ? responses.answer(call, plan, { sink: relay, record, signal: client })
+      : router.run(call, relay, client)
     answered.catch((thrown: unknown) => {
-      relay.fail(client.signal.aborted ? fail('client_closed') : explain(thrown, record, log))
+      relay.fail(client.aborted ? fail('client_closed') : explain(thrown, record, log))
     })
   }
 

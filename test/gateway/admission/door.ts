@@ -1,3 +1,4 @@
+import type { CancelSignal } from '../../../src/core/cancellation.ts'
 import { fail } from '../../../src/core/errors.ts'
 import type { Capacity } from '../../../src/gateway/admission/capacity.ts'
 import { Admission } from '../../../src/gateway/admission/admission.ts'
@@ -108,12 +109,24 @@ export class TestDoor {
     return this.metric(`autoglm_admission_requests_total{model="m",tier="${tier}",outcome="${outcome}"}`)
   }
 
-  #begin(call: Call, sink: Sink, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
+  #begin(call: Call, sink: Sink, signal: CancelSignal): Promise<void> {
+    const run = new Promise<void>((resolve, reject) => {
       if (signal.aborted) return reject(fail('client_closed'))
       const begun = { call, sink, answer: () => resolve(), fail: reject }
-      signal.addEventListener('abort', () => reject(fail('client_closed')), { once: true })
+      signal.addEventListener('abort', () => reject(fail('client_closed')))
       this.begun.push(begun)
     })
+    return settle(run, sink)
   }
+}
+
+/** Tells the sink how it ended, as the router does. */
+function settle(run: Promise<void>, sink: Sink): Promise<void> {
+  return run.then(
+    () => sink.settled?.(null),
+    (thrown: unknown) => {
+      sink.settled?.(thrown)
+      throw thrown
+    },
+  )
 }
