@@ -33,7 +33,7 @@ export class AdmittedRouter implements ModelRouter {
       return this.#runLater(entered, call, sink, signal, options)
     } catch (thrown) {
       sink.settled?.(thrown)
-      return Promise.reject(thrown as Error)
+      return Promise.reject(thrown)
     }
   }
 
