@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import type { SecureContextOptions } from 'node:tls'
 import { answerBrokenRequest } from './broken-request.ts'
 import { allowOrigin } from './cors.ts'
+import { Incoming } from './incoming.ts'
 import { headersMax } from './request-head.ts'
 import type { TlsSettings } from './tls-files.ts'
 
@@ -31,6 +32,7 @@ export function makeListener(parts: {
   const { limits, files, handle } = parts
   const { tls, corsOrigins } = limits
   const options = {
+    IncomingMessage: Incoming,
     requestTimeout: limits.requestTimeoutMs,
     headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
     keepAliveTimeout: limits.keepAliveTimeoutMs,

@@ -65,8 +65,8 @@ export class GatewayServer implements Service {
   readonly #api: Api
   readonly #gate: Gate
   #app: FastifyInstance | null = null
-  /** Answers that are not complete yet, by their socket. */
-  readonly #asked = new WeakMap<Socket, ServerResponse>()
+  /** For each connection the answer that is not complete yet. */
+  readonly #asked = new WeakMap<Socket, { answer: ServerResponse | null }>()
   #draining = false
   #stopWatching = () => {}
 
@@ -142,7 +142,7 @@ export class GatewayServer implements Service {
       genReqId: chooseId,
       // A whole request waits for its answer on this socket, or a part of one has it: another must not follow.
       clientErrorHandler: (error, socket) => {
-        const answer = this.#asked.get(socket)
+        const answer = this.#asked.get(socket)?.answer
         if (answer?.req.complete) socket.destroy()
         else if (answer?.headersSent) socket.destroySoon()
         else answerBrokenRequest(error, socket)
@@ -275,11 +275,11 @@ export class GatewayServer implements Service {
   /** Opens the record of a request; it is closed with the answer. */
   #open(request: IncomingMessage, response: ServerResponse, id: string, endpoint: string): RequestRecord {
     const record = this.#book.open(id, request.method ?? 'GET', endpoint)
-    const { socket } = request
-    this.#asked.set(socket, response)
+    const asked = this.#askedOn(request.socket)
+    asked.answer = response
     response.on('close', () => {
       // The next request on the connection may have come already: then its answer is the one to wait for.
-      if (this.#asked.get(socket) === response) this.#asked.delete(socket)
+      if (asked.answer === response) asked.answer = null
       // With an error noted, it was the server that gave up, and not the client.
       if (!response.writableFinished && record.error === null) {
         record.status = 499
@@ -291,6 +291,12 @@ export class GatewayServer implements Service {
       this.#book.close(record)
     })
     return record
+  }
+
+  #askedOn(socket: Socket): { answer: ServerResponse | null } {
+    let asked = this.#asked.get(socket)
+    if (asked === undefined) this.#asked.set(socket, (asked = { answer: null }))
+    return asked
   }
 }
 

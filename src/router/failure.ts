@@ -1,4 +1,5 @@
 import { errors as undiciErrors } from 'undici'
+import { skipSpace } from '../core/json.ts'
 import { readEventData, splitEvents } from '../core/sse.ts'
 import type { ErrorCode } from '../core/errors.ts'
 
@@ -20,6 +21,9 @@ const busyDefaultMs = 1_000
 /** However long it asks for, it is tried again after this long. */
 const busyMaxMs = 60_000
 const quotedCharsMax = 300
+const openBrace = 0x7b
+const letterE = 0x65
+const letterO = 0x6f
 
 const failed = (code: ErrorCode, message: string): Failure => {
   return { code, message, retryable: true, harmful: true, busyForMs: 0 }
@@ -67,11 +71,15 @@ export function judgeStatus(status: number, retryAfter: string | null, body: Buf
 /** What the first bytes of an answer of status 200 say: it is a JSON object without an error in it, or a failure. */
 export function judgeStart(body: Buffer, contentType: string): Failure | null {
   if (body.length === 0) return judgeInvalidAnswer('nothing')
-  const start = body.subarray(0, 64).toString('latin1')
-  if (!/^\s*\{/.test(start)) {
+  const brace = skipSpace(body, 0)
+  if (body[brace] !== openBrace) {
     return judgeInvalidAnswer(`something that is not JSON (${contentType || 'no content type'})`)
   }
-  if (!/^\s*\{\s*("error"\s*:\s*(?!null)|"object"\s*:\s*"error")/.test(start)) return null
+  // Nearly every answer begins with its id: what may be an error is known by the first letter of its first key.
+  const letter = body[skipSpace(body, brace + 1) + 1]
+  if (letter !== letterE && letter !== letterO) return null
+  const start = body.toString('latin1', brace, brace + 64)
+  if (!/^\{\s*("error"\s*:\s*(?!null)|"object"\s*:\s*"error")/.test(start)) return null
   return readError(body.toString('utf8')) ?? judgeInvalidAnswer('half a JSON text')
 }
 
