@@ -6,10 +6,6 @@ const spellings = new Map<string, string>()
 const spellingsMax = 1_000
 const nameCharsMax = 64
 
-const nodesOwn = Object.getOwnPropertyDescriptor(IncomingMessage.prototype, 'headers')?.get as (
-  this: IncomingMessage,
-) => IncomingHttpHeaders
-
 /**
  * Node's request. Its `headers` are read with the names of earlier requests, for Node makes each name small anew, at
  * every request. A header that comes twice, or is a list, is Node's matter, and so is a crowd of them.
@@ -20,7 +16,7 @@ export class Incoming extends IncomingMessage {
   static {
     Object.defineProperty(this.prototype, 'headers', {
       get(this: Incoming) {
-        return (this.#headers ??= readHeaders(this.rawHeaders) ?? nodesOwn.call(this))
+        return (this.#headers ??= readHeaders(this.rawHeaders) ?? readAsNode(this))
       },
       set(this: Incoming, headers: IncomingHttpHeaders) {
         this.#headers = headers
@@ -28,6 +24,9 @@ export class Incoming extends IncomingMessage {
     })
   }
 }
+
+const readAsNode = (message: Incoming) =>
+  Reflect.get(IncomingMessage.prototype, 'headers', message) as IncomingHttpHeaders
 
 function readHeaders(rawHeaders: readonly string[]): IncomingHttpHeaders | null {
   if (rawHeaders.length > 2 * headersMax) return null
