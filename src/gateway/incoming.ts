@@ -25,8 +25,7 @@ export class Incoming extends IncomingMessage {
   }
 }
 
-const readAsNode = (message: Incoming) =>
-  Reflect.get(IncomingMessage.prototype, 'headers', message) as IncomingHttpHeaders
+const readAsNode = (message: Incoming) => Reflect.get(IncomingMessage.prototype, 'headers', message)
 
 function readHeaders(rawHeaders: readonly string[]): IncomingHttpHeaders | null {
   if (rawHeaders.length > 2 * headersMax) return null
