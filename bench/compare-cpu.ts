@@ -8,7 +8,8 @@ export type Contender = {
   order: LoadOrder
   /** What one request counts for: 1, or the chunks of its stream. */
   unitsPerRequest: number
-  warmUpRequests: number
+  /** What is asked of it before: for as long as Node goes on compiling. */
+  warmUp: LoadOrder
 }
 
 /** One round of one contender: its CPU time for each unit (a request, a chunk), and what the clients saw. */
@@ -34,7 +35,7 @@ export async function compareCpu(options: {
   for (let pass = 0; pass < passes; pass += 1) {
     const contenders: Contender[] = []
     for (const start of starters) contenders.push(await start())
-    for (const { order, warmUpRequests } of contenders) await load.run({ ...order, requests: warmUpRequests })
+    for (const { warmUp } of contenders) await load.run(warmUp)
     for (let round = 0; round < roundsPerPass; round += 1) {
       const entries = [...contenders.entries()]
       for (const [i, contender] of round % 2 === 0 ? entries : entries.reverse()) {

@@ -50,6 +50,6 @@ async function prepare(upstream: string, processes: number): Promise<Contender> 
   return {
     ...contender,
     order: { ...contender.order, requests: 800 },
-    warmUpRequests: contender.warmUpRequests * processes,
+    warmUp: { ...contender.warmUp, requests: contender.warmUp.requests * processes },
   }
 }

@@ -27,12 +27,10 @@ async function benchChunkCost(quick: boolean): Promise<Finding> {
   console.log(`A stream of ${cost.chunks} chunks: CPU time of the proxy a chunk`)
   console.log(`  ${cost.streams} streams at once, a chunk every ${cost.intervalMs} ms in each`)
   const upstream = await startMockUpstream()
-  const prepare = (proxy: Proxy): Contender => ({
-    proxy,
-    order: makeOrder(proxy, { ...cost, requests: cost.streams }),
-    unitsPerRequest: cost.chunks,
-    warmUpRequests: cost.streams * 4,
-  })
+  const prepare = (proxy: Proxy): Contender => {
+    const order = makeOrder(proxy, { ...cost, requests: cost.streams })
+    return { proxy, order, unitsPerRequest: cost.chunks, warmUp: warmUpFor(order, cost.chunks) }
+  }
   const results = await compareCpu({
     load: await startLoad(),
     starters: [startBareProxy, startGatewayFor].map((start) => async () => prepare(await start(upstream))),
@@ -68,12 +66,7 @@ async function benchFirstChunk(quick: boolean): Promise<Finding> {
     { name: bare.name, order: makeOrder(bare, { ...delay, requests }) },
     { name: gateway.name, order: makeOrder(gateway, { ...delay, requests }) },
   ]
-  // Node goes on compiling for this long.
-  const warmUp = {
-    ...{ bodies: [makeStreamRequest({ ...delay, intervalMs: 0 })], requests: 4_000 },
-    ...{ staggerMs: 0, pauseMsMax: 0 },
-  }
-  for (const { order } of routes) await load.run({ ...order, ...warmUp })
+  for (const { order } of routes) await load.run(warmUpFor(order, delay.chunks))
   for (const { order } of routes) await load.run(order)
   const times = routes.map((): { p50: number; p99: number }[] => [])
   const rounds = quick ? 4 : 8
@@ -102,6 +95,12 @@ async function benchFirstChunk(quick: boolean): Promise<Finding> {
     met: ours < limits.addedFirstChunkMsMax,
   }
 }
+
+/** The same streams without a pause: as many as there must be until Node has compiled what a stream needs. */
+const warmUpFor = (order: LoadOrder, chunks: number): LoadOrder => ({
+  ...order,
+  ...{ bodies: [makeStreamRequest({ chunks, intervalMs: 0 })], requests: 4_000, staggerMs: 0, pauseMsMax: 0 },
+})
 
 type Shape = { streams: number; chunks: number; intervalMs: number; requests: number }
 
