@@ -20,7 +20,7 @@ export class Cancellation implements CancelSignal {
     return this.#aborted
   }
 
-  /** Tells all who listen, in the order in which they came. Further calls do nothing. */
+  /** Tells all who listen, in the order in which they came; they must not throw. Further calls do nothing. */
   abort(): void {
     if (this.#aborted) return
     this.#aborted = true

@@ -1,7 +1,7 @@
 import { IncomingMessage, type IncomingHttpHeaders } from 'node:http'
 import { headersMax } from './request-head.ts'
 
-/** Names as clients spell them, in small letters: those of the first so many, which are nearly all there are. */
+/** Names as clients spell them, in small letters. Begun anew when it is full: who invents names spoils it for a moment. */
 const spellings = new Map<string, string>()
 const spellingsMax = 1_000
 const nameCharsMax = 64
@@ -42,6 +42,8 @@ function toSmall(name: string): string {
   const known = spellings.get(name)
   if (known !== undefined) return known
   const small = name.toLowerCase()
-  if (spellings.size < spellingsMax && name.length <= nameCharsMax) spellings.set(name, small)
+  if (name.length > nameCharsMax) return small
+  if (spellings.size >= spellingsMax) spellings.clear()
+  spellings.set(name, small)
   return small
 }

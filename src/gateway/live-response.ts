@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { Cancellation } from '../core/cancellation.ts'
 import type { Clock } from '../core/clock.ts'
 import { fail, type ApiError } from '../core/errors.ts'
 import type { StoredResponses } from '../queue/responses/stored-responses.ts'
@@ -49,7 +50,7 @@ class LiveAnswer {
   readonly #http: FastifyRequest
   readonly #record: RequestRecord
   /** Aborted when the client is gone, or the answer is of no use. */
-  readonly #cut = new AbortController()
+  readonly #cut = new Cancellation()
   #isAbandoned = false
 
   constructor(parts: LiveParts, asked: AskedResponse, identity: ResponseIdentity, http: FastifyRequest) {
@@ -166,7 +167,7 @@ class LiveAnswer {
     )
     if (this.#isAbandoned) throw fail('client_closed')
     try {
-      await this.#parts.router.run(call, sink, this.#cut.signal)
+      await this.#parts.router.run(call, sink, this.#cut)
     } catch (thrown) {
       if (!this.#isAbandoned) sink.check()
       throw thrown

@@ -42,7 +42,7 @@ export type Sink = {
   /** Whole JSON text, or whole events of a stream. False asks for a pause until `resume` is called. */
   data(chunk: Buffer, resume: () => void): boolean
   end(): void
-  /** The call is over: null, or what `router.run` throws. The last that is said, once, on every way out. */
+  /** Told by the router, whatever the way out, once and last: the call is over. Null, or what `router.run` throws. */
   settled?(thrown: unknown): void
 }
 

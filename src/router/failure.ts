@@ -79,7 +79,7 @@ export function judgeStart(body: Buffer, contentType: string): Failure | null {
   const letter = body[skipSpace(body, brace + 1) + 1]
   if (letter !== letterE && letter !== letterO) return null
   const start = body.toString('latin1', brace, brace + 64)
-  if (!/^\{\s*("error"\s*:\s*(?!null)|"object"\s*:\s*"error")/.test(start)) return null
+  if (!/^\{\s*("error"\s*:(?!\s*null)|"object"\s*:\s*"error")/.test(start)) return null
   return readError(body.toString('utf8')) ?? judgeInvalidAnswer('half a JSON text')
 }
 
