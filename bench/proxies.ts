@@ -1,5 +1,4 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { modelName } from './payloads.ts'
 import {
@@ -47,6 +46,7 @@ export async function startBareProxy(upstream: string, core: Core = cores.measur
 }
 
 const mainFile = join(import.meta.dirname, '..', 'src', 'main.ts')
+const compileCache = join(import.meta.dirname, '..', 'node_modules', '.cache', 'node-compile-cache')
 
 /** The product as its users start it: routing, metrics and one access-log line a request, written to a file. */
 export async function startGateway(options: {
@@ -77,7 +77,7 @@ export async function startGateway(options: {
       ...options.args,
     ],
     // As `npm start` does.
-    env: { MALLOC_ARENA_MAX: '1', NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') },
+    env: { MALLOC_ARENA_MAX: '1', NODE_COMPILE_CACHE: compileCache },
     core: options.core,
   })
   const origin = `http://127.0.0.1:${port}`
