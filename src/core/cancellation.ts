@@ -7,7 +7,7 @@ export type CancelSignal = {
 
 /**
  * Ends one piece of work, and is its own signal. An AbortController does the same through an event target, events and
- * weak references, which costs a request as much as its routing (docs/benchmarks.md); so the way of a live request has
+ * weak references, which is dear when every request makes one (docs/benchmarks.md); so the way of a live request has
  * this one. Where a library asks for an AbortSignal, it takes the real one.
  */
 export class Cancellation implements CancelSignal {

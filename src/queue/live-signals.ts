@@ -66,19 +66,14 @@ export class LiveBook implements LiveSignals {
   }
 
   began(model: string): void {
-    const nowMs = this.#clock.now()
-    const signals = this.#of(model)
-    averageWaiting(signals, nowMs)
-    signals.seenAtMs = nowMs
+    const signals = this.#see(model, this.#clock.now())
     signals.inFlight += 1
     signals.waiting += 1
   }
 
   firstByte(model: string, ttftMs: number): void {
     const nowMs = this.#clock.now()
-    const signals = this.#of(model)
-    averageWaiting(signals, nowMs)
-    signals.seenAtMs = nowMs
+    const signals = this.#see(model, nowMs)
     signals.waiting -= 1
     signals.samples += 1
     const share = 1 / Math.min(signals.samples, recentSamples)
@@ -93,10 +88,7 @@ export class LiveBook implements LiveSignals {
   }
 
   ended(model: string, answered: boolean): void {
-    const nowMs = this.#clock.now()
-    const signals = this.#of(model)
-    averageWaiting(signals, nowMs)
-    signals.seenAtMs = nowMs
+    const signals = this.#see(model, this.#clock.now())
     signals.inFlight -= 1
     if (!answered) signals.waiting -= 1
   }
@@ -116,6 +108,14 @@ export class LiveBook implements LiveSignals {
       sight.crowding = larger(sight.crowding, readCrowding(signals))
     }
     return sight
+  }
+
+  /** Something happens to a request of this model now. */
+  #see(model: string, nowMs: number): ModelSignals {
+    const signals = this.#of(model)
+    averageWaiting(signals, nowMs)
+    signals.seenAtMs = nowMs
+    return signals
   }
 
   #of(model: string): ModelSignals {
